@@ -1,0 +1,1 @@
+"""What exists: model cards and weights, map styles, the demo scene."""

@@ -1,0 +1,1 @@
+"""The four stages of DESIGN 5, one file each."""

@@ -1,0 +1,1 @@
+"""One recipe a model; each runs as `python -m training.recipes.NAME`."""
