@@ -1,0 +1,168 @@
+"""Recipe of the alignment: one double U-Net for all four scales (scale-invariant, Zampieri et al. 2018).
+
+    python -m training.recipes.alignment --data DIR --out DIR            # train; continues where it stopped
+    python -m training.recipes.alignment --data DIR --out DIR --evaluate # score the chain on held-out areas
+
+A plain training stays at the error of the zero field for long. Two things free it: the true polygons' raster
+is blended into the image and faded out over the first steps, and a throw-away head has the image tower
+segment the buildings. Watch `ratio` in log.jsonl: the loss over that of the zero field; 1 is stuck.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.double_unet import DoubleUNet, centred
+from training.areas import split
+from training.chips import load_scenes
+from training.deform import gaussian_field
+from training.loop import fit
+from training.objectives import displacement_loss, segmentation_loss
+from training.patches import Patch, PreparedScene, cut, prepare
+
+WEIGHTS = {"banepa": 0.5, "massachusetts": 0.2, "zanzibar": 0.09, "catanduanes": 0.08, "rio": 0.07, "vegas": 0.04}
+"""Share of patches by place; scenes of one place share by their buildings. What is left goes to the others."""
+
+COARSEST_GSD = 1.3
+"""Coarsest patches, m: a house is then under ten pixels wide."""
+
+
+class AlignmentTrainee(nn.Module):
+    """The network with the head that is thrown away: logits (fill, edge) read from the image tower's maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = DoubleUNet()
+        self.readouts = nn.ModuleList([nn.Conv2d(width, 2, 1) for width in (32, 32, 64)])
+
+    def forward(self, image: Tensor, cadaster: Tensor) -> tuple[Tensor, Tensor]:
+        """Field (B, 2, N - 64, N - 64) and segmentation logits (B, 2, N - 32, N - 32)."""
+        maps = self.network.image_tower(centred(image))
+        field = self.network.decode(maps, self.network.cadaster_tower(cadaster))
+        side = image.shape[-1] - 32
+        logits = torch.zeros(len(image), 2, side, side, device=image.device)
+        for scale, readout, level in zip((1, 2, 4), self.readouts, maps, strict=True):
+            up = F.interpolate(readout(level), scale_factor=scale, mode="nearest")
+            margin = (up.shape[-1] - side) // 2
+            logits = logits + up[..., margin : margin + side, margin : margin + side]
+        return field, logits
+
+
+def to_batch(patches: Sequence[Patch], device: str = "cpu") -> dict[str, Tensor]:
+    """Patches stacked to tensors: image, cadaster, truth, counts, weight (B, 1, ., .), target (B, 2, ., .)."""
+    batch = {}
+    for name in ("image", "cadaster", "truth", "counts", "weight", "target"):
+        tensor = torch.from_numpy(np.stack([getattr(patch, name) for patch in patches])).to(device)
+        batch[name] = tensor if tensor.ndim == 4 else tensor[:, None]
+    return batch
+
+
+def losses(trainee: AlignmentTrainee, batch: dict[str, Tensor], blend: float, auxiliary: float) -> dict[str, Tensor]:
+    """Loss and figures of a batch; `blend` is the share of the true raster in the image."""
+    image = batch["image"] * (1 - blend) + batch["truth"] * blend
+    field, logits = trainee(image, batch["cadaster"])
+    error = displacement_loss(field, batch["target"], batch["weight"])
+    zero = displacement_loss(torch.zeros_like(field), batch["target"], batch["weight"])
+    truth, counts = batch["truth"][..., 16:-16, 16:-16], batch["counts"][..., 16:-16, 16:-16]
+    segmentation = segmentation_loss(logits, torch.cat([(truth > 0), (truth == 1)], 1).float(), counts)
+    return {"loss": error + auxiliary * segmentation, "error": error, "zero": zero, "segmentation": segmentation}
+
+
+def place_weights(scenes: Sequence[PreparedScene]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Probability of each scene: WEIGHTS by place, shared within a place by the number of seeds."""
+    places = [scene.name.split("_")[0] for scene in scenes]
+    rest = max(1 - sum(share for place, share in WEIGHTS.items() if place in places), 0.02)
+    seeds = np.array([len(scene.seeds) for scene in scenes], float)
+    share = np.array([WEIGHTS.get(place, rest) for place in places])
+    within = np.array([seeds[[p == place for p in places]].sum() for place in places])
+    weights = share * seeds / within
+    return np.asarray(weights / weights.sum())
+
+
+def main(
+    data: Path,
+    out: Path,
+    *,
+    steps: int = 20000,
+    minutes: float | None = None,
+    batch: int = 8,
+    output: int = 64,
+    lr: float = 1e-3,
+    curriculum: int = 500,
+    auxiliary: float = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Train into `out` (log.jsonl, checkpoint.*), at most `steps` steps or `minutes` minutes of training."""
+    torch.manual_seed(seed)
+    train, held_out = prepare_all(data)
+    weights, bank = place_weights(train), field_bank(seed)
+    trainee = AlignmentTrainee().to(device)
+    halo = DoubleUNet.halo
+
+    def sample(scene: PreparedScene, rng: np.random.Generator, factor: float | None = None) -> Patch:
+        field = bank[rng.integers(len(bank))]
+        return cut(scene, rng, field, output=output, halo=halo, coarsest=COARSEST_GSD, factor=factor)
+
+    def batch_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        chosen = rng.choice(len(train), batch, p=weights)
+        patches = to_batch([sample(train[i], rng) for i in chosen], device)
+        return losses(trainee, patches, max(0.0, 1 - step / max(curriculum, 1)), auxiliary)
+
+    probe_rng = np.random.default_rng([seed, 77])
+    probes = {
+        f: to_batch([sample(held_out, probe_rng, f) for _ in range(16)], device) for f in (1.0, 2.0, 4.0, 8.0)
+    }
+
+    def evaluate() -> dict[str, Any]:
+        result = {}
+        for factor, patches in probes.items():
+            figures = losses(trainee, patches, 0.0, 0.0)
+            result[f"ratio_{factor:g}"] = round(float(figures["error"] / figures["zero"]), 4)
+        return result
+
+    fit(
+        trainee, batch_loss, steps=steps, lr=lr, folder=out, seed=seed, checkpoint_every=150, log_every=25,
+        evaluate=evaluate, evaluate_every=150, clip=5.0, budget_s=None if minutes is None else minutes * 60,
+    )  # fmt: skip
+
+
+def prepare_all(data: Path) -> tuple[list[PreparedScene], PreparedScene]:
+    """Training scenes, and the held-out northern block of banepa_np, as arrays."""
+    train, held_out = [], None
+    for path in sorted(Path(data).glob("*/*_buildings.parquet")):
+        (scene,) = load_scenes(data, [path.parent.name])
+        area, evaluation = split(scene)
+        if area.any():
+            prepared = prepare(scene, area)
+            train.append(prepared)
+            if scene.name == "banepa_np":
+                held_out = prepare(scene, evaluation, prepared.gray)
+    assert held_out is not None, "banepa_np is needed for the probes"
+    return train, held_out
+
+
+def field_bank(seed: int, size: int = 48) -> list[Any]:
+    """Published fields to cut displacements from: with places, factors and signs drawn anew, no two repeat."""
+    rng = np.random.default_rng([seed, 1])
+    return [gaussian_field(rng) for _ in range(size)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    for option, kind in (("steps", int), ("minutes", float), ("batch", int), ("output", int), ("lr", float),
+                         ("curriculum", int), ("auxiliary", float), ("seed", int), ("device", str)):  # fmt: skip
+        parser.add_argument(f"--{option}", type=kind, default=argparse.SUPPRESS)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    main(**vars(parser.parse_args()))
