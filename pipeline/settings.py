@@ -1,0 +1,194 @@
+"""What a run is asked to do: one frozen record, from command line > RESURVEY_* > TOML > defaults."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ResurveyError, SettingsError
+from pipeline.grid import check_tile
+
+STAGES = ("align", "classify", "refine", "split")
+"""The stages, in the order they run. `refine` needs `classify`; the others stand alone."""
+
+Device = Literal["auto", "cpu", "cuda"]
+
+EXECUTION = frozenset(
+    {"out", "stages", "device", "workers", "scheduler", "batch", "attempts", "force_new", "gpkg", "fgb"}
+)
+"""Fields that may differ between two runs in one folder: they say how and how far, not what comes out."""
+
+GRID = frozenset({"tile"})
+"""Fields that change receipts but not results: the same pixels, cut differently (DESIGN 2, invariant 1)."""
+
+_URL = ("http://", "https://", "s3://", "gs://", "az://", "/vsi")
+
+
+class Settings(BaseSettings):
+    """A run's settings, checked. Frozen; `load` makes them, and turns what is wrong into one line."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="RESURVEY_")
+
+    image: str
+    """What GDAL opens, a Zarr store, a URL or a STAC item."""
+    cadaster: str | None = None
+    """What pyogrio opens, or GeoParquet. Without one, no stage that needs it runs."""
+    out: Path
+    """The run's folder (DIR)."""
+    cadaster_crs: str | None = None
+    """CRS of a cadaster that names none, as pyproj reads it: `EPSG:32645`."""
+    cadaster_layer: str | None = None
+    """Layer of a cadaster that has several."""
+    stages: tuple[str, ...] = ()
+    """Some of STAGES, in their order; all that the inputs allow if not given."""
+    device: Device = "auto"
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Worker processes of the local cluster; one a core (or one a GPU) if not given."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler that runs already, `tcp://host:8786`."""
+    tile: int = 1024
+    """Side of a tile, px of its own level; a multiple of 256."""
+    models: Path | None = None
+    """A folder of model cards to use in place of the shipped ones."""
+    cards: dict[str, str] = {}
+    """Model to use for a task, by name: `{"alignment": "..."}`; chosen by GSD and bands if not given."""
+    field: bool = False
+    """Whether the displacement field is also computed where no polygon is."""
+    min_area: float = Field(default=4.0, ge=0, le=1e6)
+    """Smallest building kept, m²; after the merge across tiles, never before."""
+    sort: bool = False
+    """Whether `cadaster_aligned` is Hilbert-sorted; input order otherwise."""
+    gpkg: bool = False
+    fgb: bool = False
+    """Whether the vector outputs are also written as GeoPackage, as FlatGeobuf."""
+    batch: int = Field(default=256, ge=1, le=4096)
+    """Tiles in a batch: one Prefect task run."""
+    attempts: int = Field(default=3, ge=1, le=10)
+    """Times a tile is tried within one run before it counts as failed."""
+    force_new: bool = False
+    """Whether a folder that holds a run with other settings is emptied and used."""
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _split_stages(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("tile")
+    @classmethod
+    def _check_tile(cls, value: int) -> int:
+        try:
+            return check_tile(value)
+        except ResurveyError as error:
+            raise ValueError(str(error).removeprefix(f"--tile {value}: ")) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_stages(cls, data: Any) -> Any:
+        # Here and not afterwards: the record is frozen.
+        if isinstance(data, dict) and not data.get("stages"):
+            data = {**data, "stages": STAGES if data.get("cadaster") else STAGES[1:]}
+        return data
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Settings:
+        for name in self.stages:
+            if name not in STAGES:
+                raise ValueError(f"stages: no stage {name!r}{_nearest(name, STAGES)}")
+        if tuple(name for name in STAGES if name in self.stages) != self.stages:
+            raise ValueError(f"stages: write them once and in this order: {','.join(STAGES)}")
+        if "refine" in self.stages and "classify" not in self.stages:
+            raise ValueError("stages: refine needs classify; write classify,refine")
+        if "align" in self.stages and self.cadaster is None:
+            raise ValueError("stages: align needs --cadaster POLYGONS")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Fields that runs in one folder must share, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(EXECUTION))
+
+    def relevant(self) -> dict[str, Any]:
+        """Fields that results depend on: `identity` without the tile. For fingerprints."""
+        return self.model_dump(mode="json", exclude=set(EXECUTION | GRID))
+
+    def difference(self, stored: Mapping[str, Any]) -> list[str]:
+        """What differs from another run's `identity`, a line a field: `tile: 1024 there, 512 now`."""
+        mine = self.identity()
+        keys = sorted(mine.keys() | stored.keys())
+        return [
+            f"{key}: {stored.get(key)!r} there, {mine.get(key)!r} now"
+            for key in keys
+            if stored.get(key) != mine.get(key)
+        ]
+
+
+def load(config: Path | None = None, **given: Any) -> Settings:
+    """Settings from options that were `given` (None counts as not given), environment, TOML and defaults.
+
+    Relative paths in the TOML file are relative to it. Raises SettingsError: one line that names the option
+    or the key, and for a key that does not exist the nearest one that does.
+    """
+    options = {key: value for key, value in given.items() if value is not None}
+    set_outside = {key.upper() for key in os.environ}
+    table = {
+        key: value
+        for key, value in (read_toml(config) if config is not None else {}).items()
+        if f"RESURVEY_{key.upper()}" not in set_outside
+    }
+    try:
+        return Settings(**{**table, **options})
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, config, table.keys() - options.keys())) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file, checked against Settings' fields; paths made absolute."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+    for key in table:
+        if key not in Settings.model_fields:
+            raise SettingsError(f"{path}: no setting {key!r}{_nearest(key, Settings.model_fields)}")
+    for key in ("image", "cadaster", "out", "models"):
+        value = table.get(key)
+        if isinstance(value, str) and not value.startswith(_URL):
+            table[key] = str(path.parent / value)
+    return table
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean …?`, or the whole list if nothing is near."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(names)}"
+
+
+def _one_line(error: ValidationError, config: Path | None, from_file: Iterable[str]) -> str:
+    """A validation error as one line in the user's terms."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        option = {"image": "IMAGE", "out": "--out DIR"}.get(name, name)
+        return f"{option} is missing: give it on the command line, as RESURVEY_{name.upper()} or in a TOML file"
+    if first["type"] == "literal_error":
+        said = f"must be one of {', '.join(get_args(Device))}"
+    if not name:  # the checks over several fields name theirs themselves
+        name, _, said = said.partition(": ")
+    if config is not None and name in set(from_file):
+        where = f"{config}: {name}"
+    elif f"RESURVEY_{name.upper()}" in os.environ:
+        where = f"RESURVEY_{name.upper()}"
+    else:
+        where = "--" + name.replace("_", "-")
+    value = "" if not first["loc"] else f" {first.get('input')}"
+    return f"{where}{value}: {said[:1].lower()}{said[1:]}"
