@@ -67,27 +67,29 @@ class Refiner(nn.Module):
         """The scores after each iteration, u_1 to u_5."""
         guide = _centre(image, u.shape[-2:]) - 0.5
         bank, bias, guiding, second = self.folded()
-        constant = F.conv2d(guide, guiding, bias, padding=REACH)
         b2 = self._per_class(self.b2)
-        states = []
-        for _ in range(self.iterations if iterations is None else iterations):
-            hidden = torch.relu(F.conv2d(u, bank, padding=REACH, groups=self.classes) + constant)
-            u = u + F.conv2d(hidden, second, b2, groups=self.classes)
-            states.append(u)
-        return states
+        states: list[list[Tensor]] = [[] for _ in range(self.iterations if iterations is None else iterations)]
+        # No class sees another's scores, so each runs through on its own: small convolutions, warm caches.
+        for k in range(self.classes):
+            x, constant = u[:, k : k + 1], F.conv2d(guide, guiding[k], bias[k], padding=REACH)
+            for state in states:
+                hidden = torch.relu(F.conv2d(x, bank[k], padding=REACH) + constant)
+                x = x + F.conv2d(hidden, second[k], b2[k : k + 1])
+                state.append(x)
+        return [torch.cat(state, dim=1) for state in states]
 
     def folded(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The filters folded with the first layer, for all classes one after the other.
+        """The filters folded with the first layer.
 
-        Returns the bank on u (classes * hidden, 1, 5, 5), the bias (classes * hidden), the bank on the image
-        (classes * hidden, bands, 5, 5) and the second layer (classes, hidden, 1, 1).
+        Returns the bank on u (classes, hidden, 1, 5, 5), the bias (classes, hidden), the bank on the image
+        (classes, hidden, bands, 5, 5) and the second layer (classes, 1, hidden, 1, 1).
         """
         w1, b1, w2 = (self._per_class(p) for p in (self.w1, self.b1, self.w2))
         on_u, on_image = w1.split(w1.shape[-1] // 2, dim=-1)
-        bank = torch.einsum("khi,iyx->khyx", on_u, self.m.weight[:, 0]).flatten(0, 1).unsqueeze(1)
-        guiding = torch.einsum("khj,jbyx->khbyx", on_image, self.n.weight).flatten(0, 1)
-        bias = (b1 + on_u @ self.m.bias + on_image @ self.n.bias).flatten()  # type: ignore[operator]
-        return bank, bias, guiding, w2[..., None, None]
+        bank = torch.einsum("khi,iyx->khyx", on_u, self.m.weight[:, 0]).unsqueeze(2)
+        guiding = torch.einsum("khj,jbyx->khbyx", on_image, self.n.weight)
+        bias = b1 + on_u @ self.m.bias + on_image @ self.n.bias  # type: ignore[operator]
+        return bank, bias, guiding, w2[:, None, :, None, None]
 
     def forward_plain(self, u: Tensor, image: Tensor) -> Tensor:
         """The same as `forward`, computed as the paper draws it: responses, then MLP, class by class."""
