@@ -1,0 +1,112 @@
+"""What every task of a run shares: plain values, written once to `work/job.json` and read by each worker."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StoreError
+from pipeline.grid import TileGrid, level_shape
+from pipeline.stages.align import Step
+
+BLOCK = 2048
+"""Side, px of level 1, of the fixed blocks that own ingest shards, polygons and the dense field."""
+
+SCENE = "scene.zarr"
+CADASTER = "cadaster"
+PARTS = "parts"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run's inputs, models and grids, as its workers need them.
+
+    `shape` (height, width) px and `gsd` (m) of the working raster; `cards` maps a task (`alignment`,
+    `coarse`, `refiner`, `mask`) to its card's name; `levels` maps a stage to its pyramid level; `halos`
+    and `strides` are the cards', px of that level; `steps` the alignment's (factor, round).
+    """
+
+    folder: str
+    image: str
+    bands: tuple[int, ...]
+    min_gsd: float
+    shape: tuple[int, int]
+    gsd: float
+    crs: str
+    transform: tuple[float, ...]
+    cadaster: str | None
+    cadaster_layer: str | None
+    cadaster_crs: str | None
+    tile: int
+    device: str
+    models: str | None
+    stages: tuple[str, ...]
+    cards: dict[str, str]
+    weights: dict[str, str]
+    levels: dict[str, int]
+    halos: dict[str, int]
+    strides: dict[str, int]
+    steps: tuple[tuple[int, int], ...]
+    dense: bool
+    min_area_m2: float
+    source: str
+    cadaster_source: str
+    copies: tuple[str, ...]
+    sort: bool
+
+    @property
+    def work(self) -> Path:
+        """The run's state folder."""
+        return Path(self.folder) / "work"
+
+    @property
+    def align_steps(self) -> tuple[Step, ...]:
+        """The alignment's steps, coarse to fine; none without `align`."""
+        return tuple(Step(*step) for step in self.steps) if "align" in self.stages else ()
+
+    def grid(self, level: int, halo: int = 0, core: int | None = None) -> TileGrid:
+        """The scene at `level`, cut into tiles of `core` px of that level (the run's tile unless given)."""
+        return TileGrid(level_shape(self.shape, level), core or self.tile, halo, level)
+
+    def blocks(self) -> TileGrid:
+        """The fixed grid of ingest shards, polygon blocks and dense-field windows."""
+        return TileGrid(self.shape, BLOCK, 0, 1)
+
+
+def write_job(job: Job) -> None:
+    """Write `work/job.json`, whole or not at all."""
+    path = job.work / "job.json"
+    write_json(path, asdict(job))
+
+
+@lru_cache(maxsize=4)
+def _read(path: str, stamp: int) -> Job:
+    raw: dict[str, Any] = json.loads(Path(path).read_text())
+    for name in ("shape", "transform", "stages", "bands", "copies"):
+        raw[name] = tuple(raw[name])
+    raw["steps"] = tuple((int(factor), int(turn)) for factor, turn in raw["steps"])
+    return Job(**raw)
+
+
+def read_job(folder: str) -> Job:
+    """The job of a run's folder; read again only if the file changed."""
+    path = Path(folder) / "work" / "job.json"
+    try:
+        return _read(str(path), path.stat().st_mtime_ns)
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: not a readable job ({error}); run again with --force-new") from None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file under a temporary name, then rename: never half a file."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(value, indent=1, default=str) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write ({error.strerror}); make room or check the folder") from None

@@ -1,0 +1,208 @@
+"""Alignment (Zampieri et al. 2018): polygons move onto the image, from coarse factors to fine ones.
+
+At every step the polygons *as moved so far* are drawn at the step's pyramid level, the double U-Net says
+for each drawn pixel which way its polygon lies in the image, and the polygons move by that field:
+
+    draw → predict on fixed windows → sums over 4 × 4 px → smooth (normalised convolution) → sample at vertices
+
+The network's answer means something only where something is drawn, so it is kept as weighted sums and
+the field is their normalised convolution. Sums over cells of 4 × 4 px lose nothing that the smoothing
+(σ = 12 px) would keep, and are a sixteenth of the data. Everything happens per fixed window or per fixed
+block of polygons: no number depends on how the scene was cut into tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.grid import WINDOW, Window
+from pipeline.kernels import rasterise, sample, smooth
+from pipeline.networks import FORWARD_LOCK, centre_crop
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1
+CELL = 4
+"""Side, in px of the step's level, of the cells over which the weighted field is summed."""
+SIGMA = 12.0
+"""Standard deviation, in px of the step's level, of the smoothing Gaussian."""
+RADIUS = 10
+"""Reach of the smoothing in cells: 3.3 standard deviations."""
+FILL_WEIGHT, EDGE_WEIGHT = 0.1, 1.0
+"""Trust in the network's answer inside a drawn polygon and on its outline, where the image has evidence."""
+EPSILON = 1e-3
+"""Weight below which the smoothed field fades to no displacement: far from every polygon."""
+SPREAD_SCALE = 2.0
+"""Disagreement of the field around a vertex, px, at which confidence has fallen to exp(-1/2)."""
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One prediction and one move: pyramid `factor`, and which `round` at that factor (from 1)."""
+
+    factor: int
+    round: int
+
+    @property
+    def name(self) -> str:
+        """Name of the step's arrays and receipts, e.g. `align-f8p1`."""
+        return f"align-f{self.factor}p{self.round}"
+
+
+def plan_steps(factors: tuple[int, ...], rounds: int) -> tuple[Step, ...]:
+    """Steps from the coarsest factor to the finest, each `rounds` times."""
+    return tuple(Step(factor, turn) for factor in sorted(factors, reverse=True) for turn in range(1, rounds + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Polygons to draw: ragged rings in px of the step's level, and each polygon's bounding box.
+
+    `coords` (n, 2) float64, `ring_offsets` and `polygon_offsets` int64, `boxes` (polygons, 4) float64 as
+    x0, y0, x1, y1.
+    """
+
+    coords: Float64
+    ring_offsets: NDArray[np.int64]
+    polygon_offsets: NDArray[np.int64]
+    boxes: Float64
+
+    def inside(self, window: Window) -> Drawing | None:
+        """Polygons whose box meets `window`, with coordinates relative to its corner; None if there is none.
+
+        The shift is by whole pixels of a fixed window, so a polygon is drawn alike whatever the tile.
+        """
+        x0, y0, x1, y1 = self.boxes.T
+        hit = np.flatnonzero((x0 < window.x1) & (x1 > window.x0) & (y0 < window.y1) & (y1 > window.y0))
+        if hit.size == 0:
+            return None
+        rings = ranges(self.polygon_offsets[hit], self.polygon_offsets[hit + 1])
+        points = ranges(self.ring_offsets[rings], self.ring_offsets[rings + 1])
+        return Drawing(
+            self.coords[points] - (window.x0, window.y0),
+            offsets(np.diff(self.ring_offsets)[rings]),
+            offsets(np.diff(self.polygon_offsets)[hit]),
+            self.boxes[hit],
+        )
+
+
+def ranges(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The integers of every half-open range [start, stop), one range after the other."""
+    lengths = stops - starts
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if ends.size else 0
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Offsets (n + 1) int64 of consecutive runs of the given lengths."""
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
+def weights_of(fill: NDArray[np.uint8]) -> Float32:
+    """How much each drawn pixel's displacement counts: outline pixels fully, inner ones a little.
+
+    `fill` (h, w) 0/1, one pixel wider than the result on each side.
+    """
+    inner = fill[1:-1, 1:-1] & fill[:-2, 1:-1] & fill[2:, 1:-1] & fill[1:-1, :-2] & fill[1:-1, 2:]
+    drawn = fill[1:-1, 1:-1]
+    return np.where(drawn == 0, 0.0, np.where(inner == 1, FILL_WEIGHT, EDGE_WEIGHT)).astype(np.float32)
+
+
+def predict_window(
+    network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    gray: Float32,
+    drawing: Drawing,
+    window: Window,
+    halo: int,
+    factor: int,
+    device: str,
+) -> Float32 | None:
+    """The weighted field of one fixed window: (4, side/4, side/4) float32, or None if nothing is drawn in it.
+
+    `gray` (side + 2 halo, side + 2 halo) float32 in 0–1. Channels: Σ w·dx, Σ w·dy (px of level 1, x right,
+    y down), Σ w, Σ w·|d|².
+    """
+    read = window.grow(halo)
+    seen = drawing.inside(read)
+    if seen is None:
+        return None
+    fill = rasterise.fill(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))
+    weight = weights_of(centre_crop(fill, window.height + 2))
+    if not weight.any():
+        return None
+    field = displacement(network, gray, fill, device) * np.float32(factor)
+    field = centre_crop(field, window.height)
+    sums = np.stack((weight * field[0], weight * field[1], weight, weight * (field**2).sum(axis=0)))
+    cells = window.height // CELL
+    return sums.reshape(4, cells, CELL, cells, CELL).sum(axis=(2, 4), dtype=np.float32)
+
+
+def displacement(
+    network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    gray: Float32,
+    fill: NDArray[np.uint8],
+    device: str,
+) -> Float32:
+    """The network's field (2, h, w), px of its own level, for one window of image and drawn cadaster."""
+    import torch
+
+    with torch.inference_mode(), FORWARD_LOCK:
+        image = torch.from_numpy(gray)[None, None].to(device)
+        cadaster = torch.from_numpy(fill.astype(np.float32))[None, None].to(device)
+        answer: Float32 = network(image, cadaster)[0].float().cpu().numpy()
+    return answer
+
+
+def smooth_field(sums: Float32) -> Float32:
+    """Normalised convolution of weighted sums (4, h, w): dx, dy (px of level 1), spread (px), weight.
+
+    Spread is the weighted standard deviation of the displacements around a place: how much the
+    evidence there disagrees with itself.
+    """
+    wide = smooth.gaussian(sums, SIGMA / CELL, RADIUS)
+    weight = wide[2]
+    field = wide[:2] / (weight + np.float32(EPSILON))
+    square = wide[3] / (weight + np.float32(EPSILON))
+    spread = np.sqrt(np.maximum(square - (field**2).sum(axis=0), 0.0))
+    return np.concatenate((field, spread[None], weight[None])).astype(np.float32)
+
+
+def cells_around(box: tuple[float, float, float, float], factor: int, margin: int = RADIUS + 2) -> Window:
+    """Window of cells that the smoothed field needs over a box (x0, y0, x1, y1) in px of level 1."""
+    side = factor * CELL
+    x0, y0 = int(np.floor(box[0] / side)) - margin, int(np.floor(box[1] / side)) - margin
+    x1, y1 = int(np.ceil(box[2] / side)) + margin, int(np.ceil(box[3] / side)) + margin
+    return Window(y0, x0, y1 - y0, x1 - x0)
+
+
+def move(xy: Float64, field: Float32, region: Window, factor: int) -> tuple[Float64, Float64]:
+    """Points (n, 2) px of level 1, moved by a smoothed field over `region` (cells); and confidence (n).
+
+    The field is sampled bilinearly at the points where they are now: composition of the steps' fields.
+    """
+    at = xy / (factor * CELL) - (region.x0, region.y0)
+    value = sample.bilinear(field, at)
+    return xy + value[:, :2], confidence_of(value[:, 2], value[:, 3], factor)
+
+
+def confidence_of(spread: Float64, weight: Float64, factor: int) -> Float64:
+    """Confidence 0–1 from the field's disagreement and from whether there was evidence at all."""
+    return np.exp(-0.5 * (spread / (SPREAD_SCALE * factor)) ** 2) * (weight / (weight + EPSILON))
+
+
+def cell_windows(core: Window) -> Window:
+    """A core's window in cells."""
+    return Window(core.y0 // CELL, core.x0 // CELL, -(-core.height // CELL), -(-core.width // CELL))
+
+
+CELLS_PER_WINDOW = WINDOW // CELL

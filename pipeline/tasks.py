@@ -1,0 +1,307 @@
+"""What should be done: every task of every phase with the fingerprint its receipt must carry.
+
+A task's fingerprint covers its stage's recipe and the digests of exactly what it reads, so a repaired
+tile makes due what lies within its reach and nothing else. First run, resume and backfill are this one
+computation; the plan is what differs from the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import ceil
+
+from pipeline.grid import Tile, TileGrid, Window
+from pipeline.job import BLOCK, Job
+from pipeline.ledger import Ledger, Receipt, fingerprint
+from pipeline.stage import Phase, Stage, Task
+from pipeline.stages import align, classify, mask, refine, split
+
+ABSENT = "absent"
+INGEST_VERSION, PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1, 1
+
+
+def phases(job: Job) -> tuple[Phase, ...]:
+    """The phases of a run, in order: the one place where the order of the line stands."""
+    line = [Phase("ingest", "read the image into the scene"), Phase("prepare", "statistics and cadaster")]
+    for step in job.align_steps:
+        line.append(Phase(f"{step.name}-field", f"align: predict at factor {step.factor}, round {step.round}"))
+        line.append(Phase(f"{step.name}-move", f"align: move polygons at factor {step.factor}, round {step.round}"))
+    if job.align_steps:
+        line.append(Phase("displacement", "stitch the dense field"))
+    if "classify" in job.stages:
+        line.append(Phase("classify", "classify" + (" and refine" if "refine" in job.stages else "")))
+    if "split" in job.stages:
+        line.append(Phase("mask", "score buildings and touching borders"))
+        line.append(Phase("split", "split scores into buildings"))
+        line.append(Phase("split-large", "split buildings larger than a tile's reach"))
+    line.append(Phase("border", "measure what a window's border does"))
+    line.append(Phase("export", "write the products"))
+    if "align" in job.stages and "split" in job.stages:
+        line.append(Phase("conflate", "compare cadaster and buildings"))
+    return tuple(line)
+
+
+def expected(job: Job, phase: str, ledger: Ledger) -> list[Task]:
+    """Every task of a phase, due or not, as the ledger stands now."""
+    if phase == "ingest":
+        stage = stage_of(job, phase, ledger)
+        return [Task("ingest", tile.key, fingerprint(stage.print, tile.key, job.source)) for tile in stage.grid]
+    if phase == "prepare":
+        return list(_prepare(job, ledger))
+    if phase.endswith("-field"):
+        return list(_fields(job, phase, ledger))
+    if phase.endswith("-move"):
+        return list(_moves(job, phase, ledger))
+    if phase == "displacement":
+        return list(_displacement(job, ledger))
+    if phase == "classify":
+        return list(_classify(job, ledger))
+    if phase == "mask":
+        return list(_raster(job, phase, ledger, "ingest", job.blocks()))
+    if phase == "split":
+        return list(_raster(job, phase, ledger, "mask", job.grid(job.levels["mask"])))
+    if phase == "split-large":
+        return list(_large(job, ledger))
+    if phase == "border":
+        return list(_borders(job, ledger))
+    return list(_products(job, phase, ledger))
+
+
+def due(tasks: Iterable[Task], ledger: Ledger) -> Iterator[Task]:
+    """The tasks without a receipt that says done with the same fingerprint; each says why it is due."""
+    for task in tasks:
+        prints = task.payload.get("fingerprints", {task.stage: task.fingerprint})
+        reasons = {name: _why(ledger.get(name, task.key), value) for name, value in prints.items()}
+        missing = [name for name, reason in reasons.items() if reason]
+        if missing:
+            payload = {**task.payload, "stages": missing} if "fingerprints" in task.payload else task.payload
+            yield replace(task, why=reasons[missing[0]], payload=payload)
+
+
+def _why(receipt: Receipt | None, wanted: str) -> str:
+    if receipt is None:
+        return "never done"
+    if not receipt.done:
+        return f"failed before: {receipt.reason}"
+    return "" if receipt.fingerprint == wanted else "its inputs, settings or weights changed"
+
+
+def stage_of(job: Job, name: str, ledger: Ledger) -> Stage:
+    """The stage behind a phase of tiles: grid, halo and recipe."""
+    scene = _state(ledger, "statistics", "scene")
+    if name == "ingest":
+        recipe: dict[str, object] = {"version": INGEST_VERSION, "min_gsd": job.min_gsd, "bands": job.bands}
+        return Stage("ingest", job.blocks(), 1, "cpu", recipe)
+    if name == "classify":
+        level = job.levels["classify"]
+        recipe = {"version": classify.VERSION, "weights": job.weights["coarse"], "scene": scene}
+        return Stage(name, job.grid(level, classify.HALO), job.strides["coarse"], job.device, recipe)
+    if name == "refine":
+        below = stage_of(job, "classify", ledger)
+        recipe = {**below.recipe, "version": refine.VERSION, "refiner": job.weights["refiner"]}
+        return Stage(name, below.grid, below.origin, job.device, recipe)
+    if name == "mask":
+        recipe = {"version": mask.VERSION, "weights": job.weights["mask"], "scene": scene}
+        grid = job.grid(job.levels["mask"], job.halos["mask"])
+        return Stage(name, grid, job.strides["mask"], job.device, recipe)
+    if name == "split":
+        grid = job.grid(job.levels["mask"], split.HALO)
+        return Stage(name, grid, 1, "cpu", {"version": split.VERSION})
+    factor = int(name.removeprefix("align-f").split("p")[0])
+    recipe = {
+        "version": align.VERSION,
+        "weights": job.weights["alignment"],
+        "scene": scene,
+        "field": [align.CELL, align.SIGMA, align.RADIUS, align.FILL_WEIGHT, align.EDGE_WEIGHT, align.EPSILON],
+    }
+    return Stage(name, job.grid(factor, job.halos["alignment"]), job.strides["alignment"], job.device, recipe)
+
+
+def _state(ledger: Ledger, stage: str, key: str) -> str:
+    """What a task finds of an upstream one: the digest of what it wrote, or that it is not there."""
+    receipt = ledger.get(stage, key)
+    if receipt is None:
+        return ABSENT
+    return receipt.digest if receipt.done else f"failed {receipt.fingerprint}"
+
+
+def _upstream(ledger: Ledger, stage: str, grid: TileGrid, window: Window) -> list[tuple[str, str]]:
+    return [(tile.key, _state(ledger, stage, tile.key)) for tile in grid.touching(window)]
+
+
+def scaled(window: Window, level: int, target: int) -> Window:
+    """A window of pyramid `level`, in px of level `target`, grown to whole pixels."""
+    y0, x0 = window.y0 * level // target, window.x0 * level // target
+    y1, x1 = ceil(window.y1 * level / target), ceil(window.x1 * level / target)
+    return Window(y0, x0, y1 - y0, x1 - x0)
+
+
+def _prepare(job: Job, ledger: Ledger) -> Iterator[Task]:
+    written = ledger.digest("ingest")
+    yield Task("statistics", "scene", fingerprint(PREPARE_VERSION, written))
+    if job.cadaster is not None:
+        inputs = [job.cadaster_source, job.cadaster_layer, job.cadaster_crs, job.shape, job.transform, job.crs]
+        yield Task("index", "cadaster", fingerprint(PREPARE_VERSION, BLOCK, inputs))
+
+
+def _raster(job: Job, name: str, ledger: Ledger, source: str, grid: TileGrid) -> Iterator[Task]:
+    stage = stage_of(job, name, ledger)
+    for tile in stage.grid:
+        window = scaled(tile.read, stage.grid.level, grid.level)
+        yield Task(name, tile.key, fingerprint(stage.print, tile.key, _upstream(ledger, source, grid, window)))
+
+
+def _classify(job: Job, ledger: Ledger) -> Iterator[Task]:
+    names = [name for name in ("classify", "refine") if name in job.stages]
+    lines = {name: {task.key: task for task in _raster(job, name, ledger, "ingest", job.blocks())} for name in names}
+    for key in lines["classify"]:
+        prints = {name: lines[name][key].fingerprint for name in names}
+        yield Task("classify", key, prints["classify"], payload={"fingerprints": prints})
+
+
+def boxes_of(job: Job, ledger: Ledger, position: int) -> dict[str, tuple[float, float, float, float]]:
+    """Bounding box (x0, y0, x1, y1; px of level 1) of each block of polygons before step `position`."""
+    index = ledger.get("index", "cadaster")
+    boxes = dict(index.extra.get("boxes", {})) if index is not None else {}
+    if position > 0:
+        for key, receipt in ledger.of(f"{job.align_steps[position - 1].name}-move").items():
+            if key in boxes and "box" in receipt.extra:
+                boxes[key] = receipt.extra["box"]
+    return {key: (float(b[0]), float(b[1]), float(b[2]), float(b[3])) for key, b in boxes.items()}
+
+
+def _position(job: Job, phase: str) -> int:
+    return [step.name for step in job.align_steps].index(phase.rsplit("-", 1)[0])
+
+
+def _blocks_state(job: Job, ledger: Ledger, position: int, key: str) -> str:
+    if position == 0:
+        return _state(ledger, "index", "cadaster")
+    return _state(ledger, f"{job.align_steps[position - 1].name}-move", key)
+
+
+def _fields(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
+    position = _position(job, phase)
+    stage = replace(stage_of(job, phase.removesuffix("-field"), ledger), name=phase)
+    boxes, level = boxes_of(job, ledger, position), stage.grid.level
+    near = _Boxes(boxes)
+    for tile in stage.grid:
+        reach = scaled(tile.read, level, 1)
+        blocks = near.meeting(reach)
+        if not blocks and not boxes:
+            blocks = []
+        state = [(key, _blocks_state(job, ledger, position, key)) for key in blocks]
+        image = _upstream(ledger, "ingest", job.blocks(), reach) if blocks else []
+        yield Task(phase, tile.key, fingerprint(stage.print, tile.key, state, image), payload={"blocks": blocks})
+
+
+def _moves(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
+    position = _position(job, phase)
+    step = job.align_steps[position]
+    stage = stage_of(job, step.name, ledger)
+    cells = replace(stage.grid, halo=0)
+    for key, box in sorted(boxes_of(job, ledger, position).items()):
+        region = align.cells_around(box, step.factor)
+        pixels = Window(*(value * align.CELL for value in (region.y0, region.x0, region.height, region.width)))
+        fields = _upstream(ledger, f"{step.name}-field", cells, pixels)
+        state = _blocks_state(job, ledger, position, key)
+        yield Task(phase, key, fingerprint(phase, stage.print, key, state, fields))
+
+
+def _displacement(job: Job, ledger: Ledger) -> Iterator[Task]:
+    written = [ledger.digest(f"{step.name}-field") for step in job.align_steps]
+    for tile in job.blocks():
+        yield Task("displacement", tile.key, fingerprint("displacement", align.VERSION, tile.key, written))
+
+
+def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
+    from pipeline.seam_tasks import large_components
+
+    for component, window in large_components(job, ledger):
+        masks = _upstream(ledger, "mask", job.grid(job.levels["mask"]), window)
+        yield Task(
+            "split-large", component["key"], fingerprint(split.VERSION, component, masks), payload={"component": component}
+        )
+
+
+def _borders(job: Job, ledger: Ledger) -> Iterator[Task]:
+    scene = _state(ledger, "statistics", "scene")
+    names = {"align": "alignment", "classify": "coarse", "refine": "refiner", "split": "mask"}
+    for stage in job.stages:
+        task = names[stage]
+        weights = [job.weights[task], job.weights["coarse"] if task == "refiner" else ""]
+        upstream = _state(ledger, "index", "cadaster") if task == "alignment" else ""
+        yield Task("border", task, fingerprint("border", BORDER_VERSION, task, weights, scene, upstream))
+
+
+def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
+    if phase == "conflate":
+        written = [_state(ledger, "export", key) for key in ("cadaster_aligned", "buildings")]
+        yield Task("conflate", "changes", fingerprint("conflate", EXPORT_VERSION, written, job.copies))
+        return
+    inputs: dict[str, list[str]] = {}
+    if job.align_steps:
+        inputs["cadaster_aligned"] = ["index", f"{job.align_steps[-1].name}-move", "ingest", "statistics"] + [
+            f"{step.name}-field" for step in job.align_steps
+        ]
+        inputs["displacement"] = ["displacement"]
+    if "classify" in job.stages:
+        inputs["classes"] = ["refine" if "refine" in job.stages else "classify"]
+    if "split" in job.stages:
+        inputs["buildings"] = ["split", "split-large", "mask"]
+    for key, stages in inputs.items():
+        written = [ledger.digest(stage) for stage in stages]
+        options = [job.copies, job.sort, job.min_area_m2]
+        payload = {"failed": failed_windows(job, ledger)}
+        yield Task("export", key, fingerprint("export", EXPORT_VERSION, key, written, options), payload=payload)
+
+
+def failed_windows(job: Job, ledger: Ledger) -> dict[str, list[tuple[int, int, int, int]]]:
+    """Where a stage failed: stage → windows (y0, x0, height, width) in px of level 1."""
+    holes: dict[str, list[tuple[int, int, int, int]]] = {}
+    for name in ledger.stages():
+        grid = grid_of(job, name)
+        if grid is None:
+            continue
+        for key, receipt in sorted(ledger.of(name).items()):
+            if not receipt.done:
+                window = scaled(grid.at(key).core, grid.level, 1)
+                holes.setdefault(name, []).append((window.y0, window.x0, window.height, window.width))
+    return holes
+
+
+def grid_of(job: Job, stage: str) -> TileGrid | None:
+    """The grid whose cores a stage's receipts speak of; None for stages without tiles."""
+    if stage in ("ingest", "displacement") or stage.endswith("-move"):
+        return job.blocks()
+    if stage in ("classify", "refine"):
+        return job.grid(job.levels["classify"])
+    if stage in ("mask", "split"):
+        return job.grid(job.levels["mask"])
+    if stage.endswith("-field"):
+        return job.grid(int(stage.removeprefix("align-f").split("p")[0]))
+    return None
+
+
+def tile_at(grid: TileGrid, window: Window) -> Tile | None:
+    """The tile whose core holds the window's first pixel."""
+    return next(iter(grid.touching(Window(window.y0, window.x0, 1, 1))), None)
+
+
+class _Boxes:
+    """Blocks' bounding boxes, for finding those that meet a window without a pass over all in Python."""
+
+    def __init__(self, boxes: dict[str, tuple[float, float, float, float]]) -> None:
+        import numpy as np
+
+        self.keys = sorted(boxes)
+        self.table = np.array([boxes[key] for key in self.keys], dtype=float).reshape(-1, 4)
+
+    def meeting(self, window: Window) -> list[str]:
+        """Keys of the blocks whose box meets the window, sorted."""
+        if not self.keys:
+            return []
+        x0, y0, x1, y1 = self.table.T
+        hit = (x0 < window.x1) & (x1 > window.x0) & (y0 < window.y1) & (y1 > window.y0)
+        return [self.keys[i] for i in hit.nonzero()[0]]

@@ -1,0 +1,121 @@
+"""What a window's border does to a pixel, per network: its own window against a much larger one.
+
+Where the halo covers the receptive field the two cores agree to rounding; a deeper network would show
+here what it loses. The figure goes into the certificate (DESIGN 2, invariant 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import scene
+from pipeline.grid import WINDOW, Window
+from pipeline.job import Job
+from pipeline.ledger import digest_of
+from pipeline.networks import centre_crop
+from pipeline.stages import align, classify, mask, refine
+from pipeline.worker import Row, row
+from pipeline.worker_align import draw, to_gray
+from pipeline.worker_scores import network_of, scene_of
+
+LARGER = 4
+"""How many times as wide as the run's halo the reference window's is."""
+PLACES = 3
+"""Windows measured: those with the most valid pixels (or polygons), spread over the scene."""
+
+Answer = Callable[[Window, int], NDArray[np.float32] | None]
+
+
+def border(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
+    """Largest difference on the cores of a few windows, in the unit of the network's answer."""
+    level, halo, unit, answer = _measure(job, key)
+    worst, measured = 0.0, 0
+    for window in _places(job, level, key):
+        small, large = answer(window, halo), answer(window, halo * LARGER)
+        if small is None or large is None:
+            continue
+        worst = max(worst, float(np.abs(small - large).max()))
+        measured += 1
+    figures = {"difference": worst, "unit": unit, "halo": halo, "reference_halo": halo * LARGER, "windows": measured}
+    if not measured:
+        return [row(stage, key, "empty", **figures)]
+    return [row(stage, key, "ok", digest_of(key), **figures)]
+
+
+def _measure(job: Job, task: str) -> tuple[int, int, str, Answer]:
+    """Level, halo, unit and function (window, halo) → core for a task's network."""
+    if task == "alignment":
+        return 1, job.halos[task], "px", lambda window, halo: _field(job, window, halo)
+    if task == "mask":
+        level = job.levels["mask"]
+        return level, job.halos[task], "probability", lambda window, halo: _mask(job, level, window, halo)
+    level, refined = job.levels["classify"], task == "refiner"
+    return level, classify.HALO, "probability", lambda window, halo: _classes(job, level, window, halo, refined)
+
+
+def _places(job: Job, level: int, task: str) -> list[Window]:
+    """A few full windows of the level with much to see: most polygons drawn, or most valid pixels."""
+    grid = job.grid(level, core=WINDOW)
+    if task == "alignment":
+        boxes = scene.coarse_share(scene_of(job), level, WINDOW) * _drawn(job, grid.rows, grid.columns)
+    else:
+        boxes = scene.coarse_share(scene_of(job), level, WINDOW)
+    order = np.argsort(-boxes, axis=None, kind="stable")[:PLACES]
+    rows, columns = np.unravel_index(order, boxes.shape)
+    return [Window(int(r) * WINDOW, int(c) * WINDOW, WINDOW, WINDOW) for r, c in zip(rows, columns, strict=True)]
+
+
+def _drawn(job: Job, rows: int, columns: int) -> NDArray[np.float64]:
+    """Number of vertices of the cadaster, as it came, in each window of level 1."""
+    from pipeline import footprints
+    from pipeline.job import CADASTER
+
+    count = np.zeros((rows, columns))
+    for key in footprints.block_keys(job.work / CADASTER):
+        xy = footprints.read_block(job.work / CADASTER, key).xy // WINDOW
+        inside = (xy[:, 0] >= 0) & (xy[:, 0] < columns) & (xy[:, 1] >= 0) & (xy[:, 1] < rows)
+        np.add.at(count, (xy[inside, 1].astype(int), xy[inside, 0].astype(int)), 1)
+    return count
+
+
+def _image(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float32]:
+    return np.ascontiguousarray(scene.read_stretched(scene_of(job), level, window.grow(halo)))
+
+
+def _field(job: Job, window: Window, halo: int) -> NDArray[np.float32] | None:
+    from pipeline import footprints
+    from pipeline.job import CADASTER
+    from pipeline.kernels import rasterise
+
+    drawing = draw(job, job.align_steps[0], footprints.block_keys(job.work / CADASTER))
+    if drawing is None:
+        return None
+    scaled = align.Drawing(
+        drawing.coords * job.align_steps[0].factor,
+        drawing.ring_offsets,
+        drawing.polygon_offsets,
+        drawing.boxes * job.align_steps[0].factor,
+    )
+    read = window.grow(halo)
+    seen = scaled.inside(read)
+    if seen is None:
+        return None
+    fill = rasterise.fill(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))
+    gray = to_gray(_image(job, 1, window, halo))
+    return centre_crop(align.displacement(network_of(job, "alignment"), gray, fill, job.device), WINDOW)
+
+
+def _mask(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float32]:
+    return mask.mask_scores(network_of(job, "mask"), _image(job, level, window, halo), WINDOW, job.device)
+
+
+def _classes(job: Job, level: int, window: Window, halo: int, refined: bool) -> NDArray[np.float32]:
+    image = _image(job, level, window, halo)
+    scores = classify.coarse_scores(network_of(job, "coarse"), image, job.device)
+    if refined:
+        scores = refine.refined_scores(network_of(job, "refiner"), scores, image, job.device)
+    return classify.probabilities(scores, WINDOW)
