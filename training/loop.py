@@ -88,7 +88,7 @@ def fit(
             optimiser.step()
             skipped = 0
             for name, value in {**figures, "gradient": norm}.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+                sums[name] = sums.get(name, 0.0) + float(torch.as_tensor(value).detach())
             count += 1
         else:
             skipped += 1
