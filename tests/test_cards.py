@@ -14,12 +14,25 @@ from pipeline.errors import SettingsError
 
 
 def make(folder: Path, name: str = "toy", **changes: Any) -> cards.ModelCard:
-    words: dict[str, Any] = dict(
-        name=name, task="mask", network="ternausnet", settings={"width": 8}, bands=3, gsd=(0.2, 0.5),
-        native_gsd=0.3, classes=("mask", "touching"), halo=64, stride=32, licence="Apache-2.0",
-        trained_on=("vegas_us",), evaluated_on=("rio_br_b",), scores={"iou": 0.5}, fails=("snow",),
-        weights={"b": torch.arange(4.0), "a": torch.ones(2, 3)}, extra={"steps": 10},
-    )  # fmt: skip
+    words: dict[str, Any] = {
+        "name": name,
+        "task": "mask",
+        "network": "ternausnet",
+        "settings": {"width": 8},
+        "bands": 3,
+        "gsd": (0.2, 0.5),
+        "native_gsd": 0.3,
+        "classes": ("mask", "touching"),
+        "halo": 64,
+        "stride": 32,
+        "licence": "Apache-2.0",
+        "trained_on": ("vegas_us",),
+        "evaluated_on": ("rio_br_b",),
+        "scores": {"iou": 0.5},
+        "fails": ("snow",),
+        "weights": {"b": torch.arange(4.0), "a": torch.ones(2, 3)},
+        "extra": {"steps": 10},
+    }
     return cards.save_card(folder, **(words | changes))
 
 

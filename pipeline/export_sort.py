@@ -1,0 +1,95 @@
+"""Rows along a Hilbert curve, so that what lies close together is read together.
+
+Works outside memory: rows are spilled, dealt into buckets and sorted one bucket at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.export_wkb import boxes_in
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BUCKET = 500_000  # rows sorted in memory at once
+
+
+def hilbert(xy: np.ndarray, bounds: Sequence[float], order: int = 16) -> np.ndarray:
+    """Position (n,) uint64 of points (n, 2) on a Hilbert curve of 2^order cells a side over `bounds`.
+
+    `bounds`: xmin, ymin, xmax, ymax; points outside are clamped to it; NaN comes last.
+    """
+    side = (1 << order) - 1
+    span = np.maximum([bounds[2] - bounds[0], bounds[3] - bounds[1]], 1e-300)
+    with np.errstate(invalid="ignore"):
+        cells = np.clip((xy - [bounds[0], bounds[1]]) / span * side, 0, side)
+    x, y = np.nan_to_num(cells).astype(np.uint64).T
+    key = np.zeros(len(xy), np.uint64)
+    for bit in range(order - 1, -1, -1):
+        step = np.uint64(1 << bit)
+        rx, ry = (x & step) > 0, (y & step) > 0
+        key += step * step * ((np.uint64(3) * rx) ^ ry).astype(np.uint64)
+        flip = ~ry & rx
+        x, y = np.where(flip, side - x, x), np.where(flip, side - y, y)
+        x, y = np.where(ry, x, y), np.where(ry, y, x)
+    key[~np.isfinite(xy).all(axis=1)] = np.iinfo(np.uint64).max
+    return key
+
+
+def hilbert_sorted(parts: Iterable[pa.Table], folder: Path) -> tuple[Iterator[pa.Table], int]:
+    """The rows along a Hilbert curve over their box centres (ties in input order), and how many there are.
+
+    Two passes over spilled files: the first learns the curve, the second deals rows into buckets that are
+    sorted one at a time.
+    """
+    import pyarrow as pa
+
+    spilled, boxes, schema = folder / "rows.arrow", [np.zeros((0, 4))], None
+    with ExitStack() as stack:
+        writer = None
+        for part in parts:
+            schema = part.schema
+            writer = writer or stack.enter_context(pa.ipc.new_stream(str(spilled), schema))
+            writer.write_table(part)
+            boxes.append(boxes_in(part))
+    if schema is None:
+        return iter(()), 0
+    box = np.concatenate(boxes)
+    del boxes
+    seen = box[~np.isnan(box).any(axis=1)]
+    total = (*seen[:, :2].min(axis=0), *seen[:, 2:].max(axis=0)) if len(seen) else (0.0, 0.0, 1.0, 1.0)
+    key = hilbert((box[:, :2] + box[:, 2:]) / 2, total)
+    rank = np.empty(len(key), np.int64)
+    rank[np.argsort(key, kind="stable")] = np.arange(len(key))
+    return _deal(spilled, schema, rank, folder), len(key)
+
+
+def _deal(spilled: Path, schema: pa.Schema, rank: np.ndarray, folder: Path) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
+    buckets = range(-(-len(rank) // BUCKET))
+    ranks: list[list[np.ndarray]] = [[] for _ in buckets]
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(pa.ipc.new_stream(str(folder / f"{b}.arrow"), schema)) for b in buckets
+        ]
+        start = 0
+        for batch in stack.enter_context(pa.ipc.open_stream(str(spilled))):
+            mine = rank[start : start + batch.num_rows]
+            start += batch.num_rows
+            for b in np.unique(mine // BUCKET):
+                rows = np.flatnonzero(mine // BUCKET == b)
+                writers[b].write_batch(batch.take(pa.array(rows)))
+                ranks[b].append(mine[rows])
+    spilled.unlink()
+    for b in buckets:
+        with pa.ipc.open_stream(str(folder / f"{b}.arrow")) as stream:
+            table = stream.read_all().combine_chunks()
+        yield table.take(pa.array(np.argsort(np.concatenate(ranks[b]))))
+        (folder / f"{b}.arrow").unlink()

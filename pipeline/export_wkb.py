@@ -1,0 +1,91 @@
+"""What GeoParquet has to know of WKB: its types, its boxes, and that it is ISO and not extended WKB."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COVERING = "bbox"
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+_NAMES = {
+    1: "Point",
+    2: "LineString",
+    3: "Polygon",
+    4: "MultiPoint",
+    5: "MultiLineString",
+    6: "MultiPolygon",
+    7: "GeometryCollection",
+}
+_CHUNK = 50_000  # geometries held as shapely objects at once
+
+
+def type_codes(wkb: pa.LargeBinaryArray) -> np.ndarray:
+    """WKB type code (n,) uint32 of each row as the bytes have it; 0 where null or shorter than 5 bytes."""
+    import pyarrow as pa
+
+    codes = np.zeros(len(wkb), np.uint32)
+    if not len(wkb) or wkb.buffers()[2] is None:
+        return codes
+    offsets = np.frombuffer(wkb.buffers()[1], np.int64)[wkb.offset : wkb.offset + len(wkb) + 1]
+    data = np.frombuffer(wkb.buffers()[2], np.uint8)
+    rows = np.flatnonzero((np.diff(offsets) >= 5) & pa.compute.is_valid(wkb).to_numpy(zero_copy_only=False))
+    at = offsets[rows]
+    parts = np.stack([data[at + i] for i in range(1, 5)]).astype(np.uint32)
+    shifts = np.array([0, 8, 16, 24], np.uint32)[:, None]
+    little = (parts << shifts).sum(axis=0, dtype=np.uint32)
+    big = (parts << shifts[::-1]).sum(axis=0, dtype=np.uint32)
+    codes[rows] = np.where(data[at] == 1, little, big)
+    return codes
+
+
+def type_names(wkb: pa.LargeBinaryArray) -> set[str]:
+    """GeoParquet's names of the geometry types present, e.g. {"Polygon", "MultiPolygon Z"}.
+
+    A type that GeoParquet has no name for (measures, curves, unreadable rows) gives the name "".
+    """
+    names = set()
+    for code in np.unique(type_codes(wkb)[type_codes(wkb) > 0]).tolist():
+        dimension, base = divmod(code, 1000)
+        known = _NAMES.get(base, "") if dimension in (0, 1) else ""
+        names.add(known + " Z" if known and dimension == 1 else known)
+    return names
+
+
+def iso_wkb(wkb: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    """The same geometries as ISO WKB: rows of extended WKB are written again, the others keep their bytes."""
+    import pyarrow as pa
+
+    rows = np.flatnonzero(type_codes(wkb) & np.uint32(0xE0000000))
+    if not len(rows):
+        return wkb
+    import shapely
+
+    values = wkb.to_numpy(zero_copy_only=False)
+    geometries = shapely.from_wkb(values[rows], on_invalid="ignore")
+    again = shapely.to_wkb(geometries, flavor="iso", output_dimension=4)
+    values[rows] = [new if new is not None else old for new, old in zip(again, values[rows], strict=True)]
+    return pa.array(values, pa.large_binary())
+
+
+def boxes_of(wkb: pa.LargeBinaryArray) -> np.ndarray:
+    """Boxes (n, 4) float64 xmin, ymin, xmax, ymax; NaN where null, empty or unreadable."""
+    import shapely
+
+    out = np.full((len(wkb), 4), np.nan)
+    for start in range(0, len(wkb), _CHUNK):
+        values = wkb.slice(start, _CHUNK).to_numpy(zero_copy_only=False)
+        out[start : start + _CHUNK] = shapely.bounds(shapely.from_wkb(values, on_invalid="ignore"))
+    return out
+
+
+def boxes_in(table: pa.Table) -> np.ndarray:
+    """Boxes (n, 4) float64 of a table that has the covering column; NaN where there is none."""
+    import pyarrow as pa
+
+    column = table.column(COVERING)
+    column = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+    return np.column_stack([column.field(i).to_numpy(zero_copy_only=False) for i in range(4)])
