@@ -125,6 +125,26 @@ def create_array(
         )
 
 
+def create_variable(
+    root: Path, name: str, data: np.ndarray, attributes: dict[str, Any], dimensions: tuple[str, ...]
+) -> None:
+    """Write a small array whole (coordinates, a grid mapping), in place of what is there. Driver only."""
+    zarr = _zarr()
+    with reported(root):
+        array = zarr.create_array(
+            str(root / name),
+            shape=data.shape,
+            dtype=data.dtype,
+            chunks=data.shape or "auto",
+            fill_value=0,
+            attributes=attributes,
+            dimension_names=dimensions,
+            zarr_format=3,
+            overwrite=True,
+        )
+        array[...] = data
+
+
 def _layout(array: zarr.Array[Any]) -> tuple[Any, ...]:
     dimensions = getattr(array.metadata, "dimension_names", None)
     written = array.shards or array.chunks
