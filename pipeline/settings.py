@@ -7,10 +7,11 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from pipeline.errors import ResurveyError, SettingsError
 from pipeline.grid import check_tile
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
     """CRS of a cadaster that names none, as pyproj reads it: `EPSG:32645`."""
     cadaster_layer: str | None = None
     """Layer of a cadaster that has several."""
-    stages: tuple[str, ...] = ()
+    stages: Annotated[tuple[str, ...], NoDecode] = ()  # in the environment: a,b and not JSON
     """Some of STAGES, in their order; all that the inputs allow if not given."""
     device: Device = "auto"
     workers: int | None = Field(default=None, ge=1, le=1024)
@@ -66,8 +67,9 @@ class Settings(BaseSettings):
     sort: bool = False
     """Whether `cadaster_aligned` is Hilbert-sorted; input order otherwise."""
     gpkg: bool = False
+    """Whether the vector outputs are also written as GeoPackage."""
     fgb: bool = False
-    """Whether the vector outputs are also written as GeoPackage, as FlatGeobuf."""
+    """Whether the vector outputs are also written as FlatGeobuf."""
     batch: int = Field(default=256, ge=1, le=4096)
     """Tiles in a batch: one Prefect task run."""
     attempts: int = Field(default=3, ge=1, le=10)
@@ -105,7 +107,7 @@ class Settings(BaseSettings):
             raise ValueError(f"stages: write them once and in this order: {','.join(STAGES)}")
         if "refine" in self.stages and "classify" not in self.stages:
             raise ValueError("stages: refine needs classify; write classify,refine")
-        if "align" in self.stages and self.cadaster is None:
+        if "align" in self.stages and not self.cadaster:
             raise ValueError("stages: align needs --cadaster POLYGONS")
         return self
 
@@ -145,6 +147,8 @@ def load(config: Path | None = None, **given: Any) -> Settings:
         return Settings(**{**table, **options})
     except ValidationError as error:
         raise SettingsError(_one_line(error, config, table.keys() - options.keys())) from None
+    except UnreadableVariable as error:
+        raise SettingsError(f"environment: {error}; write it as JSON") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

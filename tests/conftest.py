@@ -1,0 +1,12 @@
+"""What every test starts from: one thread a library, no state of the user's, no Prefect outside a temporary folder."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports them: two processes with one thread each beat one with two, and results do not
+# depend on it. (The Dask nanny does the same for its workers.)
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+for _name in [name for name in os.environ if name.startswith(("RESURVEY_", "PREFECT_"))]:
+    del os.environ[_name]
