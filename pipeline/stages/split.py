@@ -1,0 +1,197 @@
+"""Split: scores of the mask network -> building instances -> ragged polygons, bit-equal for every tiling.
+
+A connected component of the mask (8-connected) depends on its own pixels alone, and so does its split
+(`kernels.split`). So no result is cut at a tile's edge and then repaired: each component is handled whole,
+by one task.
+
+    1. A tile labels what it reads and handles the components that it saw whole and whose first pixel
+       (row-major) lies in its core: `split_tile`. Its halo is a matter of speed, never of the result.
+    2. What no tile saw whole is found by uniting the tiles' face records: `seams.find_large`.
+    3. Each of those is read in its own bounding box: `split_large.split_large`.
+
+The network is TernausNetV2's, section 3 of the paper: channel 0 is the mask, channel 1 the borders where
+buildings touch; seed = mask · (1 - touching) > 1/2, flooded inside the mask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from pipeline.buildings import Integers, Ragged, SplitPart, empty_part, offsets_of, take_polygons
+from pipeline.grid import Tile, Window
+from pipeline.kernels import components, simplify, trace
+from pipeline.kernels import split as splitter
+from pipeline.kernels.jit import plain
+from pipeline.seams import CAP, FaceRecord, face_record
+
+HALO = 256
+"""Pixels of the mask level that a tile reads beyond its core (77 m at 0.3 m): nearly all components are
+then whole for their owner. A wider or narrower halo gives the same buildings."""
+
+THRESHOLD = 127
+"""A pixel is building where its stored score is above this: p > 1/2 as uint8."""
+
+TOLERANCE = 0.75
+"""Of the simplifier, px of the mask level: above the 0.71 of a pixel's staircase, below one pixel."""
+
+Bytes = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def measure(
+    labels: Labels, count: int, mask_scores: Bytes, touching: Bytes, valid: Flags, threshold: int = THRESHOLD
+) -> tuple[Integers, Integers, Integers, Flags]:
+    """Sums over each instance, all arrays (h, w): score_sum, edge_sum, edge_count, touches_nodata, (count,).
+
+    Each pixel edge of an outline is evidence of 0-255: towards the background the step of the mask score,
+    towards another instance the touching score (the larger of the two pixels'). Edges towards nodata and
+    the array's edge say nothing and are left out; so is mask that has no label here, which is the same
+    instance or its neighbour in another window. `touches_nodata`: a pixel of the instance is
+    8-adjacent to an invalid one or lies on the array's edge.
+    """
+    height, width = labels.shape
+    score = np.zeros(count, np.int64)
+    evidence = np.zeros(count, np.int64)
+    edges = np.zeros(count, np.int64)
+    touches = np.zeros(count, np.bool_)
+    for y in range(height):
+        for x in range(width):
+            label = labels[y, x]
+            if label == 0:
+                continue
+            here = np.int64(mask_scores[y, x])
+            score[label - 1] += here
+            for dy in range(-1, 2):
+                for dx in range(-1, 2):
+                    v, u = y + dy, x + dx
+                    if v < 0 or u < 0 or v >= height or u >= width or not valid[v, u]:
+                        touches[label - 1] = True
+                        continue
+                    if (dy != 0) == (dx != 0) or labels[v, u] == label:
+                        continue
+                    if labels[v, u] != 0:
+                        evidence[label - 1] += max(touching[y, x], touching[v, u])
+                        edges[label - 1] += 1
+                    elif mask_scores[v, u] <= threshold:
+                        evidence[label - 1] += here - np.int64(mask_scores[v, u])
+                        edges[label - 1] += 1
+    return score, evidence, edges, touches
+
+
+def whole(table: npt.NDArray[np.void], window: Window, shape: tuple[int, int]) -> Flags:
+    """Which components of an array at `window` are complete: off its border, or on the scene's edge."""
+    flags = np.ones(table.size, np.bool_)
+    if window.y0 > 0:
+        flags &= table["y0"] > 0
+    if window.x0 > 0:
+        flags &= table["x0"] > 0
+    if window.y1 < shape[0]:
+        flags &= table["y1"] < window.height
+    if window.x1 < shape[1]:
+        flags &= table["x1"] < window.width
+    return flags
+
+
+def outlines(labels: Labels, window: Window, tolerance: float) -> tuple[Ragged, Integers]:
+    """Polygons of a label raster at `window`, px in the scene, and the label of each."""
+    coords, ring_offsets, polygon_offsets, label = trace.trace(labels)
+    coords = coords + np.array([window.x0, window.y0], np.float64)
+    if tolerance > 0:
+        coords, ring_offsets, polygon_offsets = simplify.simplify(
+            coords, ring_offsets, polygon_offsets, tolerance
+        )
+    return (coords, ring_offsets, polygon_offsets), label.astype(np.int64)
+
+
+def split_components(
+    mask_scores: Bytes, touching: Bytes, valid: Flags, window: Window, width: int, tolerance: float
+) -> SplitPart:
+    """Instances of whole components; arrays (h, w) at `window` of a scene `width` pixels wide.
+
+    Every pixel of `mask_scores` above the threshold becomes part of exactly one building.
+    """
+    labels, count = splitter.split(mask_scores, touching, THRESHOLD)
+    if count == 0:
+        return empty_part()
+    table = components.properties(labels, count)
+    first = (table["first_y"].astype(np.int64) + window.y0) * width + table["first_x"] + window.x0
+    score, evidence, edges, touches = measure(labels, count, mask_scores, touching, valid)
+    polygons, of = outlines(labels, window, tolerance)
+    order = np.argsort(first)
+    rank = np.empty(count, np.int64)
+    rank[order] = np.arange(count)
+    pieces = np.argsort(rank[of - 1], kind="stable")
+    counts = np.bincount(of - 1, minlength=count)[order]
+    coords, ring_offsets, polygon_offsets = take_polygons(polygons, pieces)
+    return SplitPart(
+        building_id=first[order],
+        pixels=table["area"].astype(np.int64)[order],
+        score_sum=score[order],
+        edge_sum=evidence[order],
+        edge_count=edges[order],
+        touches_nodata=touches[order],
+        coords=coords,
+        ring_offsets=ring_offsets,
+        polygon_offsets=polygon_offsets,
+        building_offsets=offsets_of(counts),
+    )
+
+
+def split_tile(
+    scores: Bytes,
+    valid: Flags,
+    tile: Tile,
+    shape: tuple[int, int],
+    *,
+    cap: int = CAP,
+    tolerance: float = TOLERANCE,
+) -> tuple[SplitPart, FaceRecord]:
+    """Buildings that a tile owns, and the record of what crosses its faces.
+
+    scores     (2, h, w) uint8 over `tile.read`: mask, touching; what lies outside the scene is not looked at
+    valid      (h, w) bool over `tile.read`; there is no mask where it is false
+    shape      height and width of the scene at this level, which the tile's windows are in as well
+
+    Small buildings are kept: size is judged once all parts are together (`buildings.combine`).
+    """
+    window = tile.read.clip(shape)
+    inside = window.slices(tile.read)
+    seen = plain(valid[inside], np.bool_)
+    mask_scores = np.where(seen, scores[0][inside], 0).astype(np.uint8)
+    mask = mask_scores > THRESHOLD
+    core = tile.core.slices(window)
+    labels, count = components.label(np.ascontiguousarray(mask[core]))
+    faces = face_record(labels, count, tile.core, shape, cap)
+
+    labels, count = components.label(mask)
+    table = components.properties(labels, count)
+    own = whole(table, window, shape)
+    own &= (table["first_y"] >= core[0].start) & (table["first_y"] < core[0].stop)
+    own &= (table["first_x"] >= core[1].start) & (table["first_x"] < core[1].stop)
+    boxes = (table["y1"] - table["y0"]).astype(np.int64) * (table["x1"] - table["x0"])
+    own &= boxes <= cap
+    if not own.any():
+        return empty_part(), faces
+    # Not more than what is owned, with the pixel around it that `measure` looks at.
+    box = Window(
+        window.y0 + int(table["y0"][own].min()),
+        window.x0 + int(table["x0"][own].min()),
+        int(table["y1"][own].max() - table["y0"][own].min()),
+        int(table["x1"][own].max() - table["x0"][own].min()),
+    )
+    box = box.grow(1).clip(shape)
+    cut = box.slices(window)
+    mine = np.concatenate([np.ones(1, np.bool_), own])[labels[cut]]  # background keeps its score
+    part = split_components(
+        np.where(mine, mask_scores[cut], 0).astype(np.uint8),
+        plain(scores[1][inside][cut], np.uint8),
+        plain(seen[cut], np.bool_),
+        box,
+        shape[1],
+        tolerance,
+    )
+    return part, faces

@@ -1,0 +1,254 @@
+"""Tiled == whole for building instances: every tile size, halo and kind of mask gives the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from pipeline.buildings import (
+    SplitPart,
+    combine,
+    concatenate,
+    part_arrays,
+    polygon_areas,
+    read_part,
+    write_arrays,
+)
+from pipeline.errors import StoreError
+from pipeline.grid import TileGrid, Window
+from pipeline.seams import face_arrays, find_large, read_faces
+from pipeline.stages.split import measure, split_components, split_tile
+from pipeline.stages.split_large import split_large
+
+
+def blobs(shape: tuple[int, int], seed: int, spread: float = 4.0, cover: float = 0.5) -> np.ndarray:
+    """Scores (2, h, w) of smooth random shapes with touching borders across them."""
+    random = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(random.normal(size=(2, *shape)), (0, spread, spread))
+    ranks = smooth.reshape(2, -1).argsort(axis=1).argsort(axis=1).reshape(2, *shape) / smooth[0].size
+    mask = np.clip((ranks[0] - (1 - cover)) * 400 + 127.5, 0, 255)
+    touching = np.clip((ranks[1] - 0.8) * 2000, 0, 255)
+    return np.stack([mask, touching]).astype(np.uint8)
+
+
+def speckle(shape: tuple[int, int], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (2, *shape), dtype=np.uint8)
+
+
+def terraces(shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Rows of houses with party walls, longer than any halo."""
+    random = np.random.default_rng(seed)
+    scores = np.zeros((2, *shape), np.uint8)
+    for y in range(5, shape[0] - 12, 17):
+        scores[0, y : y + 10, 3:-5] = random.integers(150, 256, (10, shape[1] - 8))
+        for x in range(8 + int(random.integers(6)), shape[1] - 10, 11):
+            scores[1, y : y + 10, x : x + 2] = 240
+    return scores
+
+
+def everything(shape: tuple[int, int], seed: int) -> np.ndarray:
+    return np.stack([np.full(shape, 250, np.uint8), np.zeros(shape, np.uint8)])
+
+
+def snake(shape: tuple[int, int], seed: int) -> np.ndarray:
+    """One component that winds through the whole scene."""
+    scores = np.zeros((2, *shape), np.uint8)
+    scores[0, ::4] = 200
+    scores[0, :, 0 :: shape[1] - 1] = 0
+    for row, y in enumerate(range(0, shape[0] - 4, 4)):
+        scores[0, y : y + 5, -1 if row % 2 else 0] = 180
+    scores[1] = np.random.default_rng(seed).integers(0, 2, shape) * 255
+    return scores
+
+
+SCENES = {"blobs": blobs, "speckle": speckle, "terraces": terraces, "everything": everything, "snake": snake}
+
+
+def holes(shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Valid pixels of a scene with a nodata corner and a few dropped blocks."""
+    valid = np.ones(shape, np.bool_)
+    valid[: shape[0] // 5, : shape[1] // 6] = False
+    random = np.random.default_rng(seed)
+    for _ in range(3):
+        y, x = random.integers(0, shape[0]), random.integers(0, shape[1])
+        valid[y : y + 7, x : x + 9] = False
+    return valid
+
+
+def padded(array: np.ndarray, window: Window) -> np.ndarray:
+    """What a reader gives for a window that may reach over the scene's edge: zeros there."""
+    shape = array.shape[-2:]
+    out = np.zeros((*array.shape[:-2], window.height, window.width), array.dtype)
+    inside = window.clip(shape)
+    out[(..., *inside.slices(window))] = array[(..., *inside.slices())]
+    return out
+
+
+def whole(scores: np.ndarray, valid: np.ndarray, tolerance: float = 0.75) -> SplitPart:
+    """The scene at once."""
+    shape = valid.shape
+    mask = np.where(valid, scores[0], 0).astype(np.uint8)
+    return split_components(mask, scores[1].copy(), valid.copy(), Window(0, 0, *shape), shape[1], tolerance)
+
+
+def tiled(
+    scores: np.ndarray, valid: np.ndarray, core: int, halo: int, tolerance: float = 0.75, **options: int
+) -> SplitPart:
+    """The scene by tiles, then what no tile saw whole."""
+    grid = TileGrid(valid.shape, core, halo)
+    parts, faces = [], []
+    cap = options.pop("cap", 10**9)
+    for tile in grid:
+        part, record = split_tile(
+            padded(scores, tile.read),
+            padded(valid, tile.read),
+            tile,
+            grid.shape,
+            cap=cap,
+            tolerance=tolerance,
+        )
+        parts.append(part)
+        faces.append((tile, record))
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        assert Window(0, 0, *grid.shape).contains(window)
+        return scores[:, *window.slices()], valid[window.slices()]
+
+    for component in find_large(faces, grid, cap):
+        parts.append(split_large(read, component, grid.shape, tolerance=tolerance, **options)[0])
+    return concatenate(parts)
+
+
+def assert_equal(one: SplitPart, other: SplitPart) -> None:
+    for (name, a), b in zip(part_arrays(one).items(), part_arrays(other).values(), strict=True):
+        assert a.dtype == b.dtype, name
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def burn(part: SplitPart, shape: tuple[int, int]) -> np.ndarray:
+    """How many pieces cover each pixel, by an independent rasteriser."""
+    import rasterio.features
+    import shapely
+
+    count = np.zeros(shape, np.int64)
+    shapes = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, part.coords, (part.ring_offsets, part.polygon_offsets)
+    )
+    for geometry in shapes:
+        count += rasterio.features.rasterize([geometry], shape)
+    return count
+
+
+@pytest.mark.parametrize("kind", SCENES)
+@pytest.mark.parametrize(("core", "halo"), [(32, 8), (64, 0), (48, 40), (128, 16)])
+def test_tiled_equals_whole(kind: str, core: int, halo: int) -> None:
+    shape = (115, 130)
+    scores, valid = SCENES[kind](shape, 3), holes(shape, 4)
+    assert_equal(tiled(scores, valid, core, halo), whole(scores, valid))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    height=st.integers(3, 60),
+    width=st.integers(3, 60),
+    core=st.integers(5, 40),
+    halo=st.integers(0, 20),
+    seed=st.integers(0, 99),
+    spread=st.sampled_from([0.3, 1.0, 2.5]),
+    cover=st.sampled_from([0.1, 0.4, 0.7, 0.95]),
+)
+def test_tiled_equals_whole_for_any_grid(
+    height: int, width: int, core: int, halo: int, seed: int, spread: float, cover: float
+) -> None:
+    shape = (height, width)
+    scores, valid = blobs(shape, seed, spread, cover), holes(shape, seed)
+    assert_equal(tiled(scores, valid, core, halo), whole(scores, valid))
+
+
+@pytest.mark.parametrize("kind", SCENES)
+def test_instances_cover_the_mask_once(kind: str) -> None:
+    shape = (90, 100)
+    scores, valid = SCENES[kind](shape, 5), holes(shape, 6)
+    part = tiled(scores, valid, 32, 8, tolerance=0.0)
+    mask = (scores[0] > 127) & valid
+    np.testing.assert_array_equal(burn(part, shape), mask)
+    assert part.pixels.sum() == mask.sum()
+    areas = polygon_areas((part.coords, part.ring_offsets, part.polygon_offsets))
+    np.testing.assert_array_equal(np.add.reduceat(areas, part.building_offsets[:-1]), part.pixels)
+    assert np.unique(part.building_id).size == len(part)
+    assert mask.reshape(-1)[part.building_id].all()
+
+
+def test_measures_worked_by_hand() -> None:
+    scores = np.zeros((2, 6, 8), np.uint8)
+    scores[0] = 20
+    scores[0, 2:4, 2:6] = 220
+    scores[1, :, 4] = 100
+    labels = np.zeros((6, 8), np.int32)
+    labels[2:4, 2:4], labels[2:4, 4:6] = 1, 2
+    valid = np.ones((6, 8), np.bool_)
+    valid[4, 6] = False
+    score, evidence, edges, touches = measure(labels, 2, scores[0], scores[1], valid)
+    assert score.tolist() == [880, 880]
+    assert edges.tolist() == [8, 8]
+    assert evidence.tolist() == [6 * 200 + 2 * 100] * 2
+    assert touches.tolist() == [False, True]
+
+
+def test_an_empty_and_a_nodata_tile_have_no_buildings() -> None:
+    shape = (40, 40)
+    tile = TileGrid(shape, 32, 8).tile(0, 0)
+    for scores, valid in (
+        (np.zeros((2, 48, 48), np.uint8), np.ones((48, 48), np.bool_)),
+        (np.full((2, 48, 48), 255, np.uint8), np.zeros((48, 48), np.bool_)),
+    ):
+        part, faces = split_tile(scores, valid, tile, shape)
+        assert len(part) == 0 and faces.label.size == 0
+        assert len(combine([part], 0.3, 10.0, 2)) == 0
+
+
+def test_parts_come_back_as_they_were_and_with_the_same_bytes(tmp_path: Path) -> None:
+    shape = (70, 80)
+    scores, valid = blobs(shape, 1, 2.0), holes(shape, 1)
+    grid = TileGrid(shape, 48, 8)
+    tile = grid.tile(0, 1)
+    part, faces = split_tile(padded(scores, tile.read), padded(valid, tile.read), tile, shape)
+    for name in ("one", "two"):
+        write_arrays(tmp_path / name, part_arrays(part) | face_arrays(faces))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert_equal(read_part(tmp_path / "one"), part)
+    for field in faces.__slots__:
+        np.testing.assert_array_equal(getattr(read_faces(tmp_path / "one"), field), getattr(faces, field))
+    (tmp_path / "one").write_bytes((tmp_path / "one").read_bytes()[:100])
+    with pytest.raises(StoreError, match="one: not a readable part"):
+        read_part(tmp_path / "one")
+
+
+def test_combine_filters_by_size_and_keeps_published_units() -> None:
+    scores = np.zeros((2, 40, 40), np.uint8)
+    scores[0, 2:12, 3:13] = 200  # 100 px
+    scores[0, 20:22, 20:22] = 255  # 4 px
+    scores[0, 12, 13] = 255  # hangs on by a corner
+    part = whole(scores, np.ones((40, 40), np.bool_))
+    assert len(part) == 2
+    table = combine([part], gsd=0.5, min_area_m2=5.0, level=2)  # 1 m a pixel
+    assert table.building_id.tolist() == [2 * 40 + 3]
+    assert table.area_m2.tolist() == [100.0]
+    assert np.diff(table.building_offsets).tolist() == [1]
+    assert table.coords.min(axis=0).tolist() == [6.0, 4.0] and table.coords.max(axis=0).tolist() == [
+        26.0,
+        24.0,
+    ]
+    assert table.score[0] == pytest.approx((100 * 200 + 255) / 101 / 255)
+    assert table.boundary_score[0] == pytest.approx((40 * 200 + 4 * 255) / 44 / 255)
+
+
+def test_a_building_in_two_parts_is_an_error() -> None:
+    part = whole(everything((20, 20), 0), np.ones((20, 20), np.bool_))
+    with pytest.raises(StoreError, match="stands in two parts"):
+        concatenate([part, part])
