@@ -26,13 +26,13 @@ class Job:
     """A run's inputs, models and grids, as its workers need them.
 
     `shape` (height, width) px and `gsd` (m) of the working raster; `cards` maps a task (`alignment`,
-    `coarse`, `refiner`, `mask`) to its card's name; `levels` maps a stage to its pyramid level; `halos`
-    and `strides` are the cards', px of that level; `steps` the alignment's (factor, round).
+    `coarse`, `refiner`, `mask`) to its card's name and `weights` to their sha256; `levels` maps a stage to
+    its pyramid level; `halos` and `strides` are the cards', px of that level; `steps` the alignment's
+    (factor, round); `identity` the settings that runs in one folder must share.
     """
 
     folder: str
     image: str
-    bands: tuple[int, ...]
     min_gsd: float
     shape: tuple[int, int]
     gsd: float
@@ -57,6 +57,8 @@ class Job:
     cadaster_source: str
     copies: tuple[str, ...]
     sort: bool
+    identity: dict[str, Any]
+    notes: tuple[str, ...]
 
     @property
     def work(self) -> Path:
@@ -86,7 +88,7 @@ def write_job(job: Job) -> None:
 @lru_cache(maxsize=4)
 def _read(path: str, stamp: int) -> Job:
     raw: dict[str, Any] = json.loads(Path(path).read_text())
-    for name in ("shape", "transform", "stages", "bands", "copies"):
+    for name in ("shape", "transform", "stages", "copies", "notes"):
         raw[name] = tuple(raw[name])
     raw["steps"] = tuple((int(factor), int(turn)) for factor, turn in raw["steps"])
     return Job(**raw)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.errors import InputError, SettingsError, StoreError
+from pipeline.errors import SettingsError, StoreError
 from pipeline.grid import LEVELS, check_tile
 from pipeline.job import Job, write_job
 from pipeline.networks import resolve_device
@@ -27,9 +26,6 @@ BYTES_PER_PIXEL = 12.0
 """State and products on disk for each pixel and three bands, measured generously."""
 
 TASKS = {"align": "alignment", "classify": "coarse", "refine": "refiner", "split": "mask"}
-FREE = ("device", "folder", "models")
-"""Fields of a job that may differ between a run and its resumption."""
-
 
 def nearest_level(gsd: float, native: float) -> int:
     """Pyramid level whose pixels are nearest, as a ratio, to a card's native GSD (metres)."""
@@ -37,23 +33,26 @@ def nearest_level(gsd: float, native: float) -> int:
 
 
 def choose_cards(
-    stages: tuple[str, ...], gsd: float, bands: int, folder: Path | None
+    settings: Settings, gsd: float, bands: int
 ) -> tuple[dict[str, ModelCard], dict[str, int]]:
     """A card for each stage's network, and the level it runs at; errors name the models that fit."""
-    from catalogs.cards import list_cards, select_card
+    from catalogs.cards import list_cards, load_card, select_card
 
     cards: dict[str, ModelCard] = {}
     levels: dict[str, int] = {}
-    for stage in stages:
+    for stage in settings.stages:
         task = TASKS[stage]
-        native = [card.native_gsd for card in list_cards(folder) if card.task == task]
-        level = 1 if stage == "align" or not native else min(
-            (nearest_level(gsd, value) for value in native), key=lambda at: min(abs(math.log(gsd * at / v)) for v in native)
-        )
-        cards[task] = select_card(task, gsd * level, 1 if task == "alignment" else bands, folder)
-        levels[stage if stage != "split" else "mask"] = level
-    if "refiner" in cards:
-        levels["refine"] = levels["classify"]
+        if task in settings.cards:
+            card = load_card(settings.cards[task], settings.models)
+            level = 1 if stage == "align" else nearest_level(gsd, card.native_gsd)
+        else:
+            natives = [card.native_gsd for card in list_cards(settings.models) if card.task == task]
+            levels_of = [nearest_level(gsd, native) for native in natives] or [1]
+            distance = [abs(math.log(gsd * at / native)) for at, native in zip(levels_of, natives, strict=False)]
+            level = 1 if stage == "align" or not natives else levels_of[distance.index(min(distance))]
+            card = select_card(task, gsd * level, 1 if task == "alignment" else bands, settings.models)
+        cards[task] = card
+        levels["mask" if stage == "split" else stage] = level
     return cards, levels
 
 
@@ -68,78 +67,64 @@ def prepare(settings: Settings) -> Job:
     Errors: InputError for an image or cadaster that cannot be used, SettingsError for settings or models
     that do not fit, each in one line that names the file and the fix.
     """
-    from pipeline import polygons, raster
+    from pipeline import polygons, raster, working
 
     check_tile(settings.tile)
-    header = raster.open_raster(str(settings.image))
-    working = raster.working_raster(header, MIN_GSD)
-    raster.probe(header)
-    if "align" in settings.stages and settings.cadaster is None:
-        raise SettingsError("--stages align: needs --cadaster POLYGONS; give one, or leave align out of --stages")
-    cards, levels = choose_cards(settings.stages, working.gsd, working.bands, settings.models)
+    grid = working.working_raster(raster.open_raster(settings.image), MIN_GSD)
+    cards, levels = choose_cards(settings, grid.gsd, grid.bands)
     cadaster_source = ""
     if settings.cadaster is not None:
-        cadaster = polygons.read_cadaster(str(settings.cadaster), settings.cadaster_layer, settings.cadaster_crs)
-        polygons.check_overlap(working, cadaster)
+        cadaster = polygons.read_cadaster(settings.cadaster, settings.cadaster_layer, settings.cadaster_crs)
+        polygons.check_overlap(grid, cadaster)
         cadaster_source = cadaster.source_id
     alignment = cards.get("alignment")
-    steps = plan_steps(factors_of(working.gsd, alignment), ROUNDS) if alignment else ()
+    steps = plan_steps(factors_of(grid.gsd, alignment), ROUNDS) if alignment else ()
     return Job(
-        folder=str(Path(settings.out).absolute()),
-        image=str(settings.image),
-        bands=(),
+        folder=str(settings.out.absolute()),
+        image=settings.image,
         min_gsd=MIN_GSD,
-        shape=working.shape,
-        gsd=working.gsd,
-        crs=working.crs,
-        transform=tuple(working.transform)[:6],
-        cadaster=None if settings.cadaster is None else str(settings.cadaster),
+        shape=grid.shape,
+        gsd=grid.gsd,
+        crs=grid.crs,
+        transform=grid.transform,
+        cadaster=settings.cadaster,
         cadaster_layer=settings.cadaster_layer,
         cadaster_crs=settings.cadaster_crs,
         tile=settings.tile,
         device=resolve_device(settings.device),
         models=None if settings.models is None else str(settings.models),
-        stages=tuple(settings.stages),
+        stages=settings.stages,
         cards={task: card.name for task, card in cards.items()},
         weights={task: card.sha256 for task, card in cards.items()},
         levels=levels,
         halos={task: card.halo for task, card in cards.items()},
         strides={task: card.stride for task, card in cards.items()},
         steps=tuple((step.factor, step.round) for step in steps),
-        dense=settings.dense,
-        min_area_m2=settings.min_area_m2,
-        source=header.source_id,
+        dense=settings.field,
+        min_area_m2=settings.min_area,
+        source=grid.content_id,
         cadaster_source=cadaster_source,
         copies=tuple(name for name in ("gpkg", "fgb") if getattr(settings, name)),
         sort=settings.sort,
+        identity=settings.identity(),
+        notes=grid.notes,
     )
 
 
-def settle(job: Job, force_new: bool) -> None:
-    """Make the run's folder ready: new, or the same job's; refuse another job's with the difference."""
+def settle(job: Job, settings: Settings) -> None:
+    """Make the run's folder ready: new, or the same run's; refuse another run's with the difference."""
     folder, path = Path(job.folder), job.work / "job.json"
-    if path.exists() and force_new:
+    if path.exists() and settings.force_new:
         shutil.rmtree(job.work)
     if path.exists():
-        changed = differences(json.loads(path.read_text()), asdict(job))
+        changed = settings.difference(json.loads(path.read_text()).get("identity", {}))
         if changed:
-            lines = "; ".join(f"{name}: {old} there, {new} now" for name, old, new in changed)
-            raise SettingsError(f"{folder}: holds a run with other settings ({lines}); use another --out or --force-new")
-    else:
-        try:
-            foreign = folder.exists() and any(folder.iterdir()) and not job.work.exists()
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be read ({error.strerror}); choose another --out") from None
-        if foreign and not force_new:
-            raise SettingsError(f"{folder}: is not empty and holds no run; choose another --out or use --force-new")
+            raise SettingsError(
+                f"{folder}: holds a run with other settings ({'; '.join(changed)}); use another --out or --force-new"
+            )
+    elif not settings.force_new and any(child.name != job.work.name for child in folder.iterdir()):
+        raise SettingsError(f"{folder}: is not empty and holds no run; choose another --out or use --force-new")
     write_job(job)
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Fields that make two jobs different runs, with both values; the inputs' content may change (backfill)."""
-    ignored = {*FREE, "source", "cadaster_source", "weights"}
-    plain = json.loads(json.dumps(new, default=str))
-    return [(name, old.get(name), plain[name]) for name in plain if name not in ignored and old.get(name) != plain[name]]
 
 
 def check_room(job: Job) -> None:
@@ -148,16 +133,5 @@ def check_room(job: Job) -> None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     needed = job.shape[0] * job.shape[1] * BYTES_PER_PIXEL
     free = shutil.disk_usage(existing).free
-    if free < needed and not (job.work / SCENE_MARK).exists():
+    if free < needed and not (job.work / "ledger.jsonl").exists():
         raise StoreError(f"{folder}: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room")
-
-
-SCENE_MARK = "ledger.jsonl"
-
-
-def describe(job: Job) -> dict[str, Any]:
-    """The job as `run.json` tells it: settings, inputs and models."""
-    return asdict(replace(job, folder=job.folder))
-
-
-__all__ = ["InputError", "check_room", "choose_cards", "describe", "differences", "factors_of", "prepare", "settle"]

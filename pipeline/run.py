@@ -12,6 +12,7 @@ First run and resumption are this same loop: `batches` gives what the ledger doe
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,9 +33,6 @@ from pipeline.stage import Batch, BatchReport, Phase, Task
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
-
-BATCH = 512
-"""Tasks in a batch: what an orchestrator sees as one, so that a scene has hundreds of them at most."""
 
 Progress = Callable[[Phase, int, int], None]
 """Called with the phase, tasks ended and tasks due in it."""
@@ -64,7 +62,7 @@ class Survey:
         try:
             self.job: Job = prepare(self.settings)
             self._stack.enter_context(RunLock(self.job.work))
-            settle(self.job, self.settings.force_new)
+            settle(self.job, self.settings)
             check_room(self.job)
             self.ledger = self._stack.enter_context(Ledger(self.job.work / "ledger.jsonl"))
             self.phases: tuple[Phase, ...] = tasks.phases(self.job)
@@ -91,7 +89,8 @@ class Survey:
         if due:
             create_arrays(self.job, phase.name)
         record(self.folder, "phase", phase=phase.name, due=len(due))
-        parts = [tuple(due[start : start + BATCH]) for start in range(0, len(due), BATCH)]
+        size = self.settings.batch
+        parts = [tuple(due[start : start + size]) for start in range(0, len(due), size)]
         return [Batch(phase, index, len(parts), part) for index, part in enumerate(parts, 1)]
 
     def execute(self, batch: Batch) -> BatchReport:
@@ -112,7 +111,8 @@ class Survey:
                     failed += 1
                     record(self.folder, "failed", stage=receipt.stage, key=receipt.key, reason=receipt.reason)
             if self.progress is not None:
-                self.progress(batch.phase, (batch.index - 1) * BATCH + ended, (batch.of - 1) * BATCH + len(batch.tasks))
+                before = (batch.index - 1) * self.settings.batch
+                self.progress(batch.phase, before + ended, before + len(batch.tasks))
 
         self.workers().run(self.job.folder, todo, write)
         return BatchReport(len(batch.tasks) - failed, failed, time.monotonic() - start)
@@ -146,11 +146,21 @@ class Survey:
             else:
                 scratch = self.job.work / "dask"
                 threads = 2 if self.job.device == "cuda" else 1
-                self._workers = self._stack.enter_context(local_cluster(self.settings.workers, scratch, threads))
+                count = self.settings.workers or default_workers(self.job.device)
+                self._workers = self._stack.enter_context(local_cluster(count, scratch, threads))
         return self._workers
 
     def _done(self, task: Task) -> bool:
         return not any(tasks.due([task], self.ledger))
+
+
+def default_workers(device: str) -> int:
+    """One worker a core, or one a GPU."""
+    if device == "cuda":
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return max(1, len(os.sched_getaffinity(0)))
 
 
 def survey(settings: Settings, *, progress: Progress | None = None) -> Outcome:

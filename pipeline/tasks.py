@@ -18,7 +18,7 @@ from pipeline.stage import Phase, Stage, Task
 from pipeline.stages import align, classify, mask, refine, split
 
 ABSENT = "absent"
-INGEST_VERSION, PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1, 1
+INGEST_VERSION, PREPARE_VERSION, SPLIT_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1, 1, 1
 
 
 def phases(job: Job) -> tuple[Phase, ...]:
@@ -107,7 +107,7 @@ def stage_of(job: Job, name: str, ledger: Ledger) -> Stage:
         return Stage(name, grid, job.strides["mask"], job.device, recipe)
     if name == "split":
         grid = job.grid(job.levels["mask"], split.HALO)
-        return Stage(name, grid, 1, "cpu", {"version": split.VERSION})
+        return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION})
     factor = int(name.removeprefix("align-f").split("p")[0])
     recipe = {
         "version": align.VERSION,
@@ -216,13 +216,17 @@ def _displacement(job: Job, ledger: Ledger) -> Iterator[Task]:
 
 
 def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
-    from pipeline.seam_tasks import large_components
+    from pipeline.worker_split import large_components
 
-    for component, window in large_components(job, ledger):
-        masks = _upstream(ledger, "mask", job.grid(job.levels["mask"]), window)
-        yield Task(
-            "split-large", component["key"], fingerprint(split.VERSION, component, masks), payload={"component": component}
-        )
+    grid = job.grid(job.levels["mask"])
+    crossing = [key for key, receipt in ledger.of("split").items() if receipt.done and receipt.extra.get("crossing")]
+    for component in large_components(job, crossing):
+        box = component.box
+        said = {"first": component.first, "box": [box.y0, box.x0, box.height, box.width]}
+        said |= {"area": component.area, "windowed": component.windowed}
+        masks = _upstream(ledger, "mask", grid, box.grow(1))
+        print_ = fingerprint("split-large", SPLIT_VERSION, said, masks)
+        yield Task("split-large", component.key, print_, payload={"component": said})
 
 
 def _borders(job: Job, ledger: Ledger) -> Iterator[Task]:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import scene
-from pipeline.grid import WINDOW, Window
+from pipeline.drawing import draw_cadaster
+from pipeline.grid import LEVELS, WINDOW, Window
 from pipeline.job import Job
 from pipeline.ledger import digest_of
 from pipeline.networks import centre_crop
@@ -58,15 +59,22 @@ def _measure(job: Job, task: str) -> tuple[int, int, str, Answer]:
 
 
 def _places(job: Job, level: int, task: str) -> list[Window]:
-    """A few full windows of the level with much to see: most polygons drawn, or most valid pixels."""
+    """A few full windows of the level with much to see: most vertices of polygons, or most valid pixels."""
     grid = job.grid(level, core=WINDOW)
+    seen = _valid_share(job, level, grid.rows, grid.columns)
     if task == "alignment":
-        boxes = scene.coarse_share(scene_of(job), level, WINDOW) * _drawn(job, grid.rows, grid.columns)
-    else:
-        boxes = scene.coarse_share(scene_of(job), level, WINDOW)
-    order = np.argsort(-boxes, axis=None, kind="stable")[:PLACES]
-    rows, columns = np.unravel_index(order, boxes.shape)
+        seen *= _drawn(job, grid.rows, grid.columns)
+    order = np.argsort(-seen, axis=None, kind="stable")[:PLACES]
+    rows, columns = np.unravel_index(order, seen.shape)
     return [Window(int(r) * WINDOW, int(c) * WINDOW, WINDOW, WINDOW) for r, c in zip(rows, columns, strict=True)]
+
+
+def _valid_share(job: Job, level: int, rows: int, columns: int) -> NDArray[np.float64]:
+    """Share of valid pixels in each window of a level, from the coarsest level."""
+    coarse = LEVELS[-1]
+    side = WINDOW * level // coarse
+    valid = scene.read_valid(scene_of(job), coarse, Window(0, 0, rows * side, columns * side))
+    return valid.reshape(rows, side, columns, side).mean(axis=(1, 3), dtype=np.float64)
 
 
 def _drawn(job: Job, rows: int, columns: int) -> NDArray[np.float64]:
@@ -89,7 +97,6 @@ def _image(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float3
 def _field(job: Job, window: Window, halo: int) -> NDArray[np.float32] | None:
     from pipeline import footprints
     from pipeline.job import CADASTER
-    from pipeline.kernels import rasterise
 
     drawing = draw(job, job.align_steps[0], footprints.block_keys(job.work / CADASTER))
     if drawing is None:
@@ -104,9 +111,9 @@ def _field(job: Job, window: Window, halo: int) -> NDArray[np.float32] | None:
     seen = scaled.inside(read)
     if seen is None:
         return None
-    fill = rasterise.fill(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))
+    drawn = draw_cadaster(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))
     gray = to_gray(_image(job, 1, window, halo))
-    return centre_crop(align.displacement(network_of(job, "alignment"), gray, fill, job.device), WINDOW)
+    return centre_crop(align.displacement(network_of(job, "alignment"), gray, drawn, job.device), WINDOW)
 
 
 def _mask(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float32]:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.drawing import OUTLINE, draw_cadaster
 from pipeline.grid import WINDOW, Window
-from pipeline.kernels import rasterise, sample, smooth
+from pipeline.kernels import sample, smooth
 from pipeline.networks import FORWARD_LOCK, centre_crop
 
 if TYPE_CHECKING:
@@ -108,14 +109,9 @@ def offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
 
 
-def weights_of(fill: NDArray[np.uint8]) -> Float32:
-    """How much each drawn pixel's displacement counts: outline pixels fully, inner ones a little.
-
-    `fill` (h, w) 0/1, one pixel wider than the result on each side.
-    """
-    inner = fill[1:-1, 1:-1] & fill[:-2, 1:-1] & fill[2:, 1:-1] & fill[1:-1, :-2] & fill[1:-1, 2:]
-    drawn = fill[1:-1, 1:-1]
-    return np.where(drawn == 0, 0.0, np.where(inner == 1, FILL_WEIGHT, EDGE_WEIGHT)).astype(np.float32)
+def weights_of(drawn: Float32) -> Float32:
+    """How much each drawn pixel's displacement counts: outline pixels fully, inner ones a little."""
+    return np.where(drawn == OUTLINE, EDGE_WEIGHT, np.where(drawn > 0, FILL_WEIGHT, 0.0)).astype(np.float32)
 
 
 def predict_window(
@@ -136,11 +132,11 @@ def predict_window(
     seen = drawing.inside(read)
     if seen is None:
         return None
-    fill = rasterise.fill(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))
-    weight = weights_of(centre_crop(fill, window.height + 2))
+    drawn = draw_cadaster(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))
+    weight = weights_of(centre_crop(drawn, window.height))
     if not weight.any():
         return None
-    field = displacement(network, gray, fill, device) * np.float32(factor)
+    field = displacement(network, gray, drawn, device) * np.float32(factor)
     field = centre_crop(field, window.height)
     sums = np.stack((weight * field[0], weight * field[1], weight, weight * (field**2).sum(axis=0)))
     cells = window.height // CELL
@@ -150,7 +146,7 @@ def predict_window(
 def displacement(
     network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     gray: Float32,
-    fill: NDArray[np.uint8],
+    drawn: Float32,
     device: str,
 ) -> Float32:
     """The network's field (2, h, w), px of its own level, for one window of image and drawn cadaster."""
@@ -158,7 +154,7 @@ def displacement(
 
     with torch.inference_mode(), FORWARD_LOCK:
         image = torch.from_numpy(gray)[None, None].to(device)
-        cadaster = torch.from_numpy(fill.astype(np.float32))[None, None].to(device)
+        cadaster = torch.from_numpy(drawn)[None, None].to(device)
         answer: Float32 = network(image, cadaster)[0].float().cpu().numpy()
     return answer
 

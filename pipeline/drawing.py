@@ -1,0 +1,37 @@
+"""The cadaster as a raster, drawn for the alignment network exactly as in its training."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+OUTLINE, INSIDE = np.float32(1.0), np.float32(0.5)
+"""Values on outlines and inside polygons; 0 elsewhere."""
+
+SHIFT = 4
+"""Binary digits after the point that OpenCV draws with: vertices are rounded to a sixteenth of a pixel."""
+
+
+def draw_cadaster(
+    coords: NDArray[np.float64],
+    ring_offsets: NDArray[np.int64],
+    polygon_offsets: NDArray[np.int64],
+    shape: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Ragged polygons (px, corner origin) as (height, width) float32: OUTLINE, INSIDE or 0.
+
+    Holes stay holes (even-odd within a polygon); polygons are united. Outlines are one pixel wide.
+    """
+    import cv2
+
+    # OpenCV's pixel centres lie at whole numbers, ours at halves.
+    fixed = np.rint((coords - 0.5) * (1 << SHIFT)).astype(np.int32)
+    rings = [
+        fixed[start:stop].reshape(-1, 1, 2) for start, stop in zip(ring_offsets[:-1], ring_offsets[1:], strict=True)
+    ]
+    fill = np.zeros(shape, np.uint8)
+    for first, last in zip(polygon_offsets[:-1], polygon_offsets[1:], strict=True):
+        cv2.fillPoly(fill, rings[first:last], 1, shift=SHIFT)  # one at a time: a union, not even-odd over all
+    edge = np.zeros(shape, np.uint8)
+    cv2.polylines(edge, rings, True, 1, shift=SHIFT)
+    return np.where(edge == 1, OUTLINE, fill * INSIDE)
