@@ -25,6 +25,10 @@ from training.recipes import instances
 logger = logging.getLogger(__name__)
 
 EVALUATION = ("banepa_np", "zanzibar_tz_b", "catanduanes_ph_b", "vegas_us")
+PARTS = {  # training and evaluation part of scenes that have both
+    "banepa_np": (" (southern block)", " (northern block)"),
+    "vegas_us": (" (left 60 %)", " (right 40 %)"),
+}
 CORE = 256
 
 
@@ -86,10 +90,9 @@ def split_reference(
         lost = mask & ~seeded[pieces]
         seeds = np.where(lost, pieces + int(seeds.max()), seeds)
         labels = np.asarray(watershed(-p0, seeds, mask=mask, connectivity=2))
-    sizes = np.bincount(labels.ravel())
-    keep = sizes >= min_px
+    keep = np.bincount(labels.ravel()) >= min_px
     keep[0] = False
-    return np.where(keep[labels], labels, 0).astype(np.int32)
+    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
 
 
 def areas(network: TernausNetV2, data: Path, device: str = "cpu") -> list[Area]:
@@ -153,7 +156,7 @@ def write_card(network: TernausNetV2, step: int, figures: dict[str, float], fold
     from catalogs.cards import save_card
 
     save_card(
-        folder / "instances-narrow",
+        folder,
         name="instances-narrow",
         task="mask",
         network="ternausnet",
@@ -165,11 +168,8 @@ def write_card(network: TernausNetV2, step: int, figures: dict[str, float], fold
         halo=network.halo,
         stride=network.stride,
         licence="Apache-2.0",
-        trained_on=(
-            "banepa_np (southern block)",
-            *[name for name in instances.SHARES if name != "banepa_np"],
-        ),
-        evaluated_on=("banepa_np (northern block)", *[name for name in EVALUATION if name != "banepa_np"]),
+        trained_on=tuple(name + PARTS.get(name, ("", ""))[0] for name in instances.SHARES),
+        evaluated_on=tuple(name + PARTS.get(name, ("", ""))[1] for name in EVALUATION),
         scores=figures,
         fails=FAILS,
         weights={name: value.contiguous().cpu() for name, value in network.state_dict().items()},
