@@ -124,8 +124,8 @@ def polygon_areas(polygons: Ragged) -> Floats:
     shell = np.zeros(rings, np.bool_)
     shell[polygon_offsets[:-1]] = True
     of_ring = np.repeat(np.arange(count), np.diff(polygon_offsets))
-    total: Floats = np.bincount(of_ring, weights=np.where(shell, area, -area), minlength=count)
-    return total
+    signed = np.where(shell, area, -area)
+    return np.asarray(np.bincount(of_ring, weights=signed, minlength=count), np.float64)
 
 
 def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
@@ -176,7 +176,7 @@ def combine(parts: Iterable[SplitPart], gsd: float, min_area_m2: float, level: i
     counts = np.bincount(owner[pieces], minlength=len(part)).astype(np.int64)
     keep = counts > 0
     coords, ring_offsets, polygon_offsets = take_polygons(polygons, pieces)
-    published: Floats = np.bincount(owner[pieces], weights=areas[pieces], minlength=len(part))
+    published = np.asarray(np.bincount(owner[pieces], areas[pieces], len(part)), np.float64)
     return BuildingTable(
         part.building_id[keep],
         part.score_sum[keep] / (255.0 * part.pixels[keep]),
