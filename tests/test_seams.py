@@ -10,9 +10,10 @@ from scipy import ndimage
 from test_split import SCENES, assert_equal, blobs, burn, holes, padded, tiled, whole
 
 from pipeline.buildings import SplitPart, concatenate
+from pipeline.faces import face_record
 from pipeline.grid import TileGrid, Window
 from pipeline.kernels import components
-from pipeline.seams import LargeComponent, face_record, find_large, match, unite, unite_pairs
+from pipeline.seams import LargeComponent, find_large, match, unite, unite_pairs
 from pipeline.stages.split import split_tile
 from pipeline.stages.split_large import split_large
 
@@ -32,9 +33,7 @@ def records(mask: np.ndarray, grid: TileGrid, cap: int = 10**9) -> list:
     seed=st.integers(0, 999),
     cover=st.sampled_from([0.2, 0.4, 0.6]),
 )
-def test_united_components_are_those_of_the_whole(
-    height: int, width: int, core: int, seed: int, cover: float
-) -> None:
+def test_united_components_are_those_of_the_whole(height: int, width: int, core: int, seed: int, cover: float) -> None:
     random = np.random.default_rng(seed)
     mask = (random.random((height, width)) < cover).astype(np.uint8)
     grid = TileGrid((height, width), core, 0)
@@ -222,9 +221,7 @@ def test_a_failed_tile_does_not_double_what_runs_through_it() -> None:
         parts = [made[place][0] for place in tiles]
         for component in find_large(((place, made[place][1]) for place in tiles), grid):
             parts.append(
-                split_large(
-                    lambda window: (scores[:, *window.slices()], valid[window.slices()]), component, shape
-                )[0]
+                split_large(lambda window: (scores[:, *window.slices()], valid[window.slices()]), component, shape)[0]
             )
         return concatenate(parts)
 

@@ -20,8 +20,9 @@ from pipeline.buildings import (
     write_arrays,
 )
 from pipeline.errors import StoreError
+from pipeline.faces import face_arrays, read_faces
 from pipeline.grid import TileGrid, Window
-from pipeline.seams import face_arrays, find_large, read_faces
+from pipeline.seams import find_large
 from pipeline.stages.split import measure, split_components, split_tile
 from pipeline.stages.split_large import split_large
 

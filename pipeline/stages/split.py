@@ -20,11 +20,11 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.buildings import Integers, Ragged, SplitPart, empty_part, offsets_of, take_polygons
+from pipeline.faces import CAP, FaceRecord, face_record
 from pipeline.grid import Tile, Window
 from pipeline.kernels import components, simplify, trace
 from pipeline.kernels import split as splitter
 from pipeline.kernels.jit import plain
-from pipeline.seams import CAP, FaceRecord, face_record
 
 HALO = 256
 """Pixels of the mask level that a tile reads beyond its core (77 m at 0.3 m): nearly all components are
@@ -101,9 +101,7 @@ def outlines(labels: Labels, window: Window, tolerance: float) -> tuple[Ragged, 
     coords, ring_offsets, polygon_offsets, label = trace.trace(labels)
     coords = coords + np.array([window.x0, window.y0], np.float64)
     if tolerance > 0:
-        coords, ring_offsets, polygon_offsets = simplify.simplify(
-            coords, ring_offsets, polygon_offsets, tolerance
-        )
+        coords, ring_offsets, polygon_offsets = simplify.simplify(coords, ring_offsets, polygon_offsets, tolerance)
     return (coords, ring_offsets, polygon_offsets), label.astype(np.int64)
 
 

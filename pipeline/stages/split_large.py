@@ -1,6 +1,6 @@
 """Components that no tile saw whole: exact in their own bounding box, else by fixed windows.
 
-Up to the cap (`seams.CAP`) the box is read and split like any other component, so that the result is that
+Up to the cap (`faces.CAP`) the box is read and split like any other component, so that the result is that
 of the whole scene at once. Beyond it see `split_windows`.
 """
 

@@ -33,11 +33,12 @@ from pipeline.buildings import (
     offsets_of,
     take_polygons,
 )
+from pipeline.faces import FaceRecord, face_record
 from pipeline.grid import Tile, TileGrid, Window
 from pipeline.kernels import components, simplify
 from pipeline.kernels import split as splitter
 from pipeline.kernels.jit import plain
-from pipeline.seams import NEAR_MISS, FaceRecord, LargeComponent, face_record, match, unite, unite_pairs
+from pipeline.seams import NEAR_MISS, LargeComponent, match, unite, unite_pairs
 from pipeline.stages.split import THRESHOLD, Bytes, Flags, Labels, measure, outlines
 
 CORE = 2048
@@ -106,9 +107,7 @@ class _Pieces:
     sums: list[Integers] = field(default_factory=list)  # (n, 5) pixels, score, edge sum, edge count, nodata
     owner: list[Integers] = field(default_factory=list)  # instance of each polygon
     polygons: list[Ragged] = field(default_factory=list)
-    pairs: list[npt.NDArray[np.float64]] = field(
-        default_factory=list
-    )  # a, b, row, column, pixels, iou, merged
+    pairs: list[npt.NDArray[np.float64]] = field(default_factory=list)  # a, b, row, column, pixels, iou, merged
 
 
 def _split_window(
@@ -130,9 +129,7 @@ def _split_window(
     keep = np.zeros(count + 1, np.bool_)
     keep[np.unique(around[core][member[inner]])] = True
     keep[0] = True
-    labels, count = splitter.split(
-        np.where(keep[around], mask_scores, 0).astype(np.uint8), touching, THRESHOLD
-    )
+    labels, count = splitter.split(np.where(keep[around], mask_scores, 0).astype(np.uint8), touching, THRESHOLD)
 
     own = np.zeros_like(labels)
     own[core] = labels[core]
