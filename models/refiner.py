@@ -85,10 +85,11 @@ class Refiner(nn.Module):
         (classes, hidden, bands, 5, 5) and the second layer (classes, 1, hidden, 1, 1).
         """
         w1, b1, w2 = (self._per_class(p) for p in (self.w1, self.b1, self.w2))
-        on_u, on_image = w1.split(w1.shape[-1] // 2, dim=-1)
+        on_u, on_image = w1.chunk(2, dim=-1)
         bank = torch.einsum("khi,iyx->khyx", on_u, self.m.weight[:, 0]).unsqueeze(2)
         guiding = torch.einsum("khj,jbyx->khbyx", on_image, self.n.weight)
-        bias = b1 + on_u @ self.m.bias + on_image @ self.n.bias  # type: ignore[operator]
+        assert self.m.bias is not None and self.n.bias is not None
+        bias = b1 + on_u @ self.m.bias + on_image @ self.n.bias
         return bank, bias, guiding, w2[:, None, :, None, None]
 
     def forward_plain(self, u: Tensor, image: Tensor) -> Tensor:

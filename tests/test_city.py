@@ -14,7 +14,8 @@ def geometries(plan) -> np.ndarray:  # type: ignore[no-untyped-def, type-arg]
     rings = shapely.linearrings(
         plan.coords, indices=np.repeat(np.arange(len(plan.ring_offsets) - 1), np.diff(plan.ring_offsets))
     )
-    return shapely.polygons(rings, indices=np.repeat(np.arange(len(plan.polygon_offsets) - 1), np.diff(plan.polygon_offsets)))
+    owner = np.repeat(np.arange(len(plan.polygon_offsets) - 1), np.diff(plan.polygon_offsets))
+    return shapely.polygons(rings, indices=owner)
 
 
 def test_same_seed_same_city_other_seed_other_city() -> None:

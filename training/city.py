@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Ring = list[tuple[float, float]]
-
-FLAT, GABLE = 0, 1
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,7 @@ def _rectangle(u0: float, v0: float, u1: float, v1: float) -> Ring:
     return [(u0, v0), (u1, v0), (u1, v1), (u0, v1), (u0, v0)]
 
 
-def _fill_block(houses: _Houses, box: tuple[float, float, float, float], density: float, rng: np.random.Generator) -> bool:  # fmt: skip
+def _fill_block(houses: _Houses, box: Box, density: float, rng: np.random.Generator) -> bool:
     """Build one block; returns whether it is a park."""
     u0, v0, u1, v1 = box
     walk = float(rng.choice([1.0, 2.0, 4.0]))
@@ -237,7 +236,7 @@ def _terrace(houses: _Houses, u0: float, u1: float, front: float, into: float, r
         houses.add([[*ring, ring[0]]], height + float(rng.uniform(-1, 1)), half)
 
 
-def _courtyard(houses: _Houses, box: tuple[float, float, float, float], rng: np.random.Generator) -> None:
+def _courtyard(houses: _Houses, box: Box, rng: np.random.Generator) -> None:
     """A building around a yard and, in some yards, an annexe that shares the yard's walls."""
     u0, v0, u1, v1 = box
     wing = float(rng.uniform(6, 8))
@@ -254,7 +253,7 @@ def _courtyard(houses: _Houses, box: tuple[float, float, float, float], rng: np.
     houses.add([_rectangle(*box), hole], float(rng.uniform(8, 18)))
 
 
-def _detached(houses: _Houses, box: tuple[float, float, float, float], rng: np.random.Generator) -> None:
+def _detached(houses: _Houses, box: Box, rng: np.random.Generator) -> None:
     """Houses in gardens, some of them L-shaped."""
     u0, v0, u1, v1 = box
     lot = float(rng.uniform(14, 22))
@@ -275,8 +274,8 @@ def _detached(houses: _Houses, box: tuple[float, float, float, float], rng: np.r
 
 
 def cadaster_rows(
-    source: City | Plan | int, seed: int = 0, n: int | None = None, origin: tuple[float, float] = (500_000.0, 3_000_000.0)
-) -> tuple[list[bytes | None], dict[str, NDArray[np.generic]]]:  # fmt: skip
+    source: City | Plan | int, seed: int = 0, n: int | None = None, origin: tuple[float, float] = (5e5, 3e6)
+) -> tuple[list[bytes | None], dict[str, NDArray[np.generic]]]:
     """A cadaster as (WKB or None for each row, attribute columns), with what real ones have in them.
 
     `source`: a city or plan, whose polygons are taken in turn, or a number of rows for a plan made here.

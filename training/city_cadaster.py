@@ -13,14 +13,18 @@ SHARES = {"multi": 0.03, "z": 0.04, "bowtie": 0.01, "empty": 0.01, "null": 0.01}
 """Shares of the rows that are made into each kind; the rest are 'polygon' or, with holes, 'hole'."""
 
 
-def rows(plan: Plan, seed: int, n: int, origin: tuple[float, float]) -> tuple[list[bytes | None], dict[str, NDArray[Any]]]:
+def rows(
+    plan: Plan, seed: int, n: int, origin: tuple[float, float]
+) -> tuple[list[bytes | None], dict[str, NDArray[Any]]]:
     """`n` rows of WKB (None: null geometry) and their columns; see `training.city.cadaster_rows`."""
     import shapely
 
     rng = np.random.default_rng([seed, 1])
     polygons = len(plan.polygon_offsets) - 1
     world = plan.coords * (plan.gsd, -plan.gsd) + origin
-    linear = shapely.linearrings(world, indices=np.repeat(np.arange(len(plan.ring_offsets) - 1), np.diff(plan.ring_offsets)))
+    linear = shapely.linearrings(
+        world, indices=np.repeat(np.arange(len(plan.ring_offsets) - 1), np.diff(plan.ring_offsets))
+    )
     owner = np.repeat(np.arange(polygons), np.diff(plan.polygon_offsets))
     shells = shapely.polygons(linear, indices=owner)
 
@@ -40,9 +44,7 @@ def rows(plan: Plan, seed: int, n: int, origin: tuple[float, float]) -> tuple[li
             geometry[chosen] = shapely.force_3d(geometry[chosen], rng.uniform(0, 60, len(chosen)).round(2))
         elif name == "bowtie":
             corner = shapely.bounds(geometry[chosen])
-            geometry[chosen] = [
-                shapely.polygons([(a, b), (c, d), (c, b), (a, d), (a, b)]) for a, b, c, d in corner
-            ]
+            geometry[chosen] = [shapely.polygons([(a, b), (c, d), (c, b), (a, d), (a, b)]) for a, b, c, d in corner]
         elif name == "empty":
             geometry[chosen] = shapely.from_wkt("POLYGON EMPTY")
         else:

@@ -90,7 +90,13 @@ def _block(plan: Plan, look: dict[str, Any], y: int, x: int) -> NDArray[np.uint8
         return np.round((2 * (xy - origin) - 0.5) * (1 << SHIFT)).astype(np.int32)
 
     def fill(shapes: list[NDArray[np.float64]], colour: Any) -> None:
-        cv2.fillPoly(canvas, [fixed(s) for s in shapes], tuple(float(c) for c in np.clip(colour, 0, 255)), cv2.LINE_8, SHIFT)
+        cv2.fillPoly(
+            canvas,
+            [fixed(s) for s in shapes],
+            tuple(float(c) for c in np.clip(colour, 0, 255)),
+            cv2.LINE_8,
+            SHIFT,
+        )
 
     for i in _near(plan.blocks.min(1), plan.blocks.max(1), origin, side):
         fill([plan.blocks[i]], look["ground"][i] if not plan.parks[i] else (84, 104, 60))

@@ -38,9 +38,7 @@ def scene_codes(scene: LabelledScene, area: NDArray[np.bool_], gsd: float) -> ND
 
     scale = scene.gsd / gsd
     shape = grid_shape(scene.image.shape[1:], scale)
-    inside = (
-        cv2.resize((area & scene.valid).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA) > 0.99
-    )
+    inside = cv2.resize((area & scene.valid).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA) > 0.99
     built = scene.polygons > 0
     paved = bool(scene.roads) or "road" in scene.class_polygons
     codes = np.full(shape, BACKGROUND if built and paved else NOT_BUILDING if built else NOT_ROAD, np.uint8)
@@ -66,8 +64,11 @@ def covered(polygons: Ragged, shape: tuple[int, int], scale: float) -> NDArray[n
 
 
 def draw_lines(
-    lines: tuple[NDArray[np.float64], ...], width: float | NDArray[np.float64], shape: tuple[int, int], scale: float = 1.0
-) -> NDArray[np.bool_]:  # fmt: skip
+    lines: tuple[NDArray[np.float64], ...],
+    width: float | NDArray[np.float64],
+    shape: tuple[int, int],
+    scale: float = 1.0,
+) -> NDArray[np.bool_]:
     """Lines (n, 2) px, `scale`d to the grid, drawn `width` px of the grid wide (one width, or one a line)."""
     import cv2
 

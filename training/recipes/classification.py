@@ -32,13 +32,15 @@ from training.chips import LabelledScene, load_scenes, stretch
 from training.city import City, city
 from training.loop import fit
 from training.metrics_classes import count, figures, total
+from training.roads_by_hand import with_roads
 from training.targets_classes import UNKNOWN, draw_lines, grid_shape, partial_loss, scene_codes
 
 logger = logging.getLogger(__name__)
 
 TRAINING = {
     "banepa_np": ((0.6, 0.8), 6.0),
-    "massachusetts_us": ((1.0,), 1.0),
+    "massachusetts_us_f": ((1.0,), 3.0),
+    "massachusetts_us": ((1.0,), 0.8),
     "zanzibar_tz_a": ((0.6, 0.9), 2.0),
     "catanduanes_ph_a": ((0.6, 0.8), 1.0),
     "rio_br_a": ((0.5, 0.8), 1.5),
@@ -75,7 +77,7 @@ def resampled(scene: LabelledScene, area: NDArray[np.bool_], gsd: float, around:
     """The part of a scene that has `area`, and `around` px more, averaged to `gsd`; percentiles are the scene's."""
     import cv2
 
-    codes = scene_codes(scene, area, gsd)
+    codes = with_roads(scene, scene_codes(scene, area, gsd), gsd)
     shape = grid_shape(scene.valid.shape, scene.gsd / gsd)
     rows, columns = np.flatnonzero((codes != UNKNOWN).any(1)), np.flatnonzero((codes != UNKNOWN).any(0))
     box = tuple(
@@ -126,9 +128,7 @@ def training_fields(data: Path, cities: int = 10) -> tuple[list[Field], NDArray[
 
 def evaluation_fields(data: Path) -> list[Field]:
     """The evaluation areas, each at its GSD."""
-    return [
-        resampled(scene, split(scene)[1], EVALUATION[scene.name]) for scene in _scenes(data, EVALUATION)
-    ]
+    return [resampled(scene, split(scene)[1], EVALUATION[scene.name]) for scene in _scenes(data, EVALUATION)]
 
 
 def _scenes(data: Path, wanted: Any) -> Any:
@@ -210,7 +210,9 @@ def predict(coarse: CoarseFCN, refiner: Refiner | None, image: NDArray[np.uint8]
     return [scores[:, :height, :width] for scores in out]
 
 
-def evaluate(coarse: CoarseFCN, refiner: Refiner | None, fields: Sequence[Field], device: str = "cpu") -> dict[str, Any]:
+def evaluate(
+    coarse: CoarseFCN, refiner: Refiner | None, fields: Sequence[Field], device: str = "cpu"
+) -> dict[str, Any]:
     """Figures by field and over all, one list entry an iteration (the first: coarse)."""
     counted: dict[str, list[Any]] = {}
     for field in fields:
