@@ -49,7 +49,7 @@ def build(
     for name, keys in expected.items():
         found = {key: newest.get((name, key)) for key in sorted(set(keys))}
         stages[name] = _stage(found, (grids or {}).get(name))
-    files = {name: _output(path) for name, path in sorted(outputs.items())}
+    files = {name: facts_of(path) for name, path in sorted(outputs.items())}
     counts = Counter[str]()
     for stage in stages.values():
         counts.update(stage["counts"])
@@ -121,7 +121,7 @@ def _stage(found: Mapping[str, Receipt | None], grid: TileGrid | None) -> dict[s
     return stage | {"reasons": reasons, "verdicts": verdicts}
 
 
-def _output(path: Path) -> dict[str, Any]:
+def facts_of(path: Path) -> dict[str, Any]:
     """Size, sha256 and, for Parquet, rows of a deliverable; `missing` with the reason if it cannot be read."""
     path = Path(path)
     try:
