@@ -190,6 +190,29 @@ def combine(parts: Iterable[SplitPart], gsd: float, min_area_m2: float, level: i
     )
 
 
+def to_wkb(
+    table: BuildingTable, origin: tuple[float, float] = (0.0, 0.0), pixel: tuple[float, float] = (1.0, 1.0)
+) -> tuple[npt.NDArray[np.uint8], Integers]:
+    """Geometry of each building as WKB: the buffer, and (n + 1,) where each starts in it.
+
+    World = origin + pixel · px, x and y apart (north-up rasters have a negative `pixel[1]`). A Polygon, or a
+    MultiPolygon where an instance hangs together by a corner only.
+    """
+    from pipeline.kernels import wkb
+
+    coords = table.coords * np.array(pixel) + np.array(origin)
+    buffer, offsets = wkb.encode_polygons(coords, table.ring_offsets, table.polygon_offsets)
+    starts = offsets[table.building_offsets]
+    several = np.flatnonzero(np.diff(table.building_offsets) > 1)
+    if several.size:
+        head = np.zeros(several.size, [("order", "u1"), ("type", "<u4"), ("count", "<u4")])
+        head["order"], head["type"] = 1, 6
+        head["count"] = np.diff(table.building_offsets)[several]
+        buffer = np.insert(buffer, np.repeat(starts[several], 9), head.view(np.uint8))
+        starts = starts + offsets_of(9 * (np.diff(table.building_offsets) > 1))
+    return buffer, starts
+
+
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """One-row Arrow IPC file with a list column for each array: the same arrays give the same bytes.
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.faces import CAP, FaceRecord, Integers, Labels, Place, meetings
+from pipeline.faces import face_arrays as face_arrays  # for who keeps records beside parts
+from pipeline.faces import read_faces as read_faces
 from pipeline.grid import Tile, TileGrid, Window
 
 MIN_IOU = 0.5

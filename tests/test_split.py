@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -17,6 +18,7 @@ from pipeline.buildings import (
     part_arrays,
     polygon_areas,
     read_part,
+    to_wkb,
     write_arrays,
 )
 from pipeline.errors import StoreError
@@ -134,7 +136,6 @@ def assert_equal(one: SplitPart, other: SplitPart) -> None:
 def burn(part: SplitPart, shape: tuple[int, int]) -> np.ndarray:
     """How many pieces cover each pixel, by an independent rasteriser."""
     import rasterio.features
-    import shapely
 
     count = np.zeros(shape, np.int64)
     shapes = shapely.from_ragged_array(
@@ -247,6 +248,26 @@ def test_combine_filters_by_size_and_keeps_published_units() -> None:
     ]
     assert table.score[0] == pytest.approx((100 * 200 + 255) / 101 / 255)
     assert table.boundary_score[0] == pytest.approx((40 * 200 + 4 * 255) / 44 / 255)
+
+
+def test_geometry_as_wkb_equals_shapely() -> None:
+    scores, valid = blobs((80, 90), 4, 0.6), np.ones((80, 90), np.bool_)
+    table = combine([whole(scores, valid, 0.0)], gsd=1.0, min_area_m2=2.0, level=1)
+    buffer, offsets = to_wkb(table, (500.0, 1000.0), (0.5, -0.5))
+    assert offsets[-1] == buffer.size
+    shapes = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, table.coords, (table.ring_offsets, table.polygon_offsets)
+    )
+    shapes = shapely.transform(shapes, lambda xy: xy * [0.5, -0.5] + [500, 1000])
+    pieces = np.split(shapes, table.building_offsets[1:-1])
+    assert max(len(some) for some in pieces) > 1
+    for index, some in enumerate(pieces):
+        expected = some[0] if len(some) == 1 else shapely.multipolygons(some)
+        found = buffer[offsets[index] : offsets[index + 1]].tobytes()
+        assert found == shapely.to_wkb(expected)
+        assert shapely.from_wkb(found).area * 4 == pytest.approx(table.area_m2[index])
+    nothing = to_wkb(combine([], 1.0, 0.0, 1))
+    assert nothing[0].size == 0 and nothing[1].tolist() == [0]
 
 
 def test_a_building_in_two_parts_is_an_error() -> None:
