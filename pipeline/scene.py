@@ -102,9 +102,7 @@ def create_scene(root: Path, working: WorkingRaster) -> Scene:
             attributes=MAPPED,
             dimensions=("band", "y", "x"),
         )
-        store.create_array(
-            root, f"{group}/valid", shape, "uint8", (CHUNK, CHUNK), (side, side), 0, MAPPED, ("y", "x")
-        )
+        store.create_array(root, f"{group}/valid", shape, "uint8", (CHUNK, CHUNK), (side, side), 0, MAPPED, ("y", "x"))
         georeference(root, group, level)
     return open_scene(root)
 
@@ -241,6 +239,24 @@ def read_stretched(scene: Scene, level: int, window: Window) -> np.ndarray:
     stretched = stretch(read_image(scene, level, window), scene.statistics)
     stretched *= read_valid(scene, level, window)
     return stretched
+
+
+def coarse_share(scene: Scene, level: int, side: int) -> np.ndarray:
+    """Valid share of each window of `side` px of `level`, (rows, columns) float64, judged at the coarsest level.
+
+    `side` must be a whole number of pixels there. Windows over the edge count what lies outside as invalid.
+    """
+    coarsest = scene.levels[-1]
+    step = side * level // coarsest
+    if step < 1 or step * coarsest != side * level:
+        raise StoreError(f"windows of {side} px at level {level} are no whole pixels of level {coarsest}")
+    height, width = level_shape(scene.shape, level)
+    rows, columns = -(-height // side), -(-width // side)
+    share = np.empty((rows, columns))
+    for row in range(rows):
+        valid = read_valid(scene, coarsest, Window(row * step, 0, step, columns * step))
+        share[row] = valid.reshape(step, columns, step).mean(axis=(0, 2))
+    return share
 
 
 def stretch(image: np.ndarray, statistics: Statistics) -> np.ndarray:

@@ -1,0 +1,239 @@
+"""The moved cadaster put back into its own rows and its own CRS: nothing lost, torn or broken (DESIGN 2.5).
+
+Only the bytes of x and y of vertices that moved are replaced, and by adding the displacement to what is
+there: a row that stays is the same to the byte. Three promises need more than that:
+
+    shared stays shared   vertices with equal coordinates are one point, and move as one
+    pinned                a point of a row that must not move (outside, nodata, invalid, failed) stays
+    valid stays valid     rows that would break shrink their move by 1/2, 1/4, then to nothing, and with
+                          them all rows they share points with, until nothing is broken
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.footprints import (
+    EMPTY,
+    INVALID,
+    NULL,
+    OUTSIDE,
+    Ints,
+    block_keys,
+    load,
+    offsets_of,
+    ranges,
+    read_block,
+    valid_rows,
+)
+from pipeline.polygons import Cadaster, Points, to_world, transformer
+from pipeline.working import WorkingRaster
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STATUSES = ("moved", "unmoved", "outside", "nodata", "invalid", "failed")
+"""Values of the column `status`, in the order of the codes of `PutBack.status`."""
+
+_MOVED, _UNMOVED, _OUTSIDE, _NODATA, _INVALID, _FAILED = range(6)
+
+TOGETHER = 1000
+"""Rows that share points and shrink as one. A parcel fabric that covers a country is one such group:
+there only the broken row's own points shrink."""
+
+_SHORTER = {1.0: 0.5, 0.5: 0.25, 0.25: 0.0, 0.0: 0.0}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Every input row, in input order.
+
+    `wkb` large_binary, nulls where they were; `status` (rows,) uint8 into STATUSES; `dx_m`, `dy_m` (rows,)
+    float64: the mean shift of the row's vertices, east and north, metres, 0 for rows that stayed.
+    """
+
+    wkb: pa.LargeBinaryArray
+    status: NDArray[np.uint8]
+    dx_m: Floats
+    dy_m: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Vertices of all rows, and the points they are at: vertices with equal coordinates share one point.
+
+    `order` sorts vertices by point, `starts` (points,) where each point's begin in it, `point` (vertices,).
+    """
+
+    vertex_row: Ints
+    order: Ints
+    starts: Ints
+    point: Ints
+
+    def vertices(self, points: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which vertices are at the given points."""
+        return np.asarray(points[self.point])
+
+    def least(self, of_rows: Floats) -> Floats:
+        """For each point the least of a figure over the rows that have a vertex there."""
+        if not len(self.starts):
+            return np.empty(0)
+        return np.asarray(np.minimum.reduceat(of_rows[self.vertex_row[self.order]], self.starts))
+
+
+def put_back(
+    cadaster: Cadaster,
+    working: WorkingRaster,
+    folder: Path,
+    moved: Callable[[str], Points | None],
+    nodata: NDArray[np.bool_] | None = None,
+) -> PutBack:
+    """The cadaster with its vertices where `moved` says.
+
+    `folder` is the cadaster's index; `moved(key)` gives the vertices of a block, (n, 2 or more), px of level
+    1 in the order of `read_block(folder, key).xy`, or None if the block failed. `nodata` (rows,) marks rows
+    that must stay because the image says nothing there. Shares rest on exact equality of coordinates.
+    """
+    import pyarrow as pa
+
+    from pipeline.kernels import wkb
+
+    count = len(cadaster)
+    buffer, offsets = cadaster.buffer()
+    position, vertex_row, ring_offsets, _, ring_kind, _ = wkb.walk(buffer, offsets)
+    row_vertices = offsets_of(np.bincount(vertex_row, minlength=count))
+    xy = wkb.read_xy(buffer, position)
+
+    status = _first_status(np.asarray(load(folder, "status")), nodata)
+    px, shift = np.zeros_like(xy), np.zeros_like(xy)
+    for key in block_keys(folder):
+        block = read_block(folder, key)
+        at = ranges(row_vertices[block.rows], row_vertices[block.rows + 1])
+        now = moved(key)
+        if now is None:
+            status[block.rows[status[block.rows] == _UNMOVED]] = _FAILED
+            continue
+        px[at], shift[at] = block.xy, now[:, :2] - block.xy
+        lost = np.zeros(len(block.rows), dtype=bool)
+        np.logical_or.at(
+            lost,
+            np.repeat(np.arange(len(block.rows)), np.diff(block.row_vertices)),
+            ~np.isfinite(shift[at]).all(axis=1),
+        )
+        status[block.rows[lost & (status[block.rows] == _UNMOVED)]] = _FAILED
+
+    movable = status == _UNMOVED
+    shared = _share(xy, vertex_row, movable)
+    lead = shared.order[shared.starts]  # of a movable row, if the point has any
+    step = np.where(movable[vertex_row[lead], None], shift[lead], 0.0)
+    delta_of = _mover(cadaster, working, px[lead], step)
+
+    data = buffer.copy()
+    arrow = [cadaster.wkb.buffers()[0], pa.py_buffer(offsets.copy()), pa.py_buffer(data)]
+    if cadaster.wkb.offset:  # a sliced array's bitmap begins elsewhere
+        arrow[0] = pa.py_buffer(np.packbits(np.asarray(cadaster.wkb.is_valid()), bitorder="little"))
+    result = pa.LargeBinaryArray.from_buffers(pa.large_binary(), count, arrow) if count else cadaster.wkb
+
+    factor = movable.astype(np.float64)
+    applied = np.zeros(len(shared.starts))
+    groups: Ints | None = None
+    while True:
+        wanted = shared.least(factor)
+        changed = wanted != applied
+        vertices = np.flatnonzero(shared.vertices(changed))
+        delta = delta_of(np.flatnonzero(changed), wanted[changed])
+        spread = np.zeros((len(shared.starts), 2))
+        spread[changed] = delta
+        wkb.write_xy(data, position[vertices], xy[vertices] + spread[shared.point[vertices]])
+        applied = wanted
+        touched = np.unique(vertex_row[vertices])
+        touched = touched[movable[touched]]
+        broken = touched[~valid_rows(result, touched)]
+        if not len(broken):
+            break
+        if groups is None:
+            groups = _groups(shared, movable)
+        _shrink(factor, broken, groups)
+
+    there = np.isin(np.arange(len(xy)), ring_offsets[1:][ring_kind <= 1] - 1, invert=True)
+    actual = (applied[:, None] * step)[shared.point]
+    means = np.zeros((count, 2))
+    weights = np.maximum(np.bincount(vertex_row[there], minlength=count), 1)
+    for axis in range(2):
+        means[:, axis] = np.bincount(vertex_row[there], weights=actual[there, axis], minlength=count) / weights
+    means[~movable] = 0.0
+    went = np.zeros(count, dtype=bool)
+    went[vertex_row[(actual != 0).any(axis=1)]] = True
+    status[movable & went] = _MOVED
+    return PutBack(result, status, means[:, 0] * working.gsd, -means[:, 1] * working.gsd)
+
+
+def _first_status(index: NDArray[np.uint8], nodata: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """Codes into STATUSES before anything has moved: unmoved for every row that may."""
+    status = np.full(len(index), _UNMOVED, dtype=np.uint8)
+    status[index == OUTSIDE] = _OUTSIDE
+    status[np.isin(index, (INVALID, EMPTY, NULL))] = _INVALID
+    if nodata is not None:
+        status[nodata & (status == _UNMOVED)] = _NODATA
+    return status
+
+
+def _share(xy: Points, vertex_row: Ints, movable: NDArray[np.bool_]) -> _Shared:
+    """Vertices by exactly equal coordinates; those of movable rows come first at each point."""
+    x, y = xy[:, 0] + 0.0, xy[:, 1] + 0.0  # 0.0 and -0.0 are the same place
+    order = np.lexsort((~movable[vertex_row], y, x))
+    x, y = x[order], y[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (x[1:] != x[:-1]) | (y[1:] != y[:-1])
+    point = np.empty(len(order), dtype=np.int64)
+    point[order] = np.cumsum(new) - 1
+    return _Shared(vertex_row, order, np.flatnonzero(new), point)
+
+
+def _mover(cadaster: Cadaster, working: WorkingRaster, px: Points, step: Points) -> Callable[[Ints, Floats], Points]:
+    """(points, factors) → what to add to their coordinates in the cadaster's CRS; exactly 0 for no step."""
+    project = transformer(working.crs, cadaster.crs)
+    a, e = working.transform[0], working.transform[4]
+
+    def delta(points: Ints, factor: Floats) -> Points:
+        part = step[points] * factor[:, None]
+        if project is None:
+            return part * (a, e)
+        out = project(to_world(px[points] + part, working)) - project(to_world(px[points], working))
+        return np.where((part == 0).all(axis=1)[:, None], 0.0, out)
+
+    return delta
+
+
+def _groups(shared: _Shared, movable: NDArray[np.bool_]) -> Ints:
+    """For each row the number of the group of movable rows that hang together by shared points."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows, points = len(movable), len(shared.starts)
+    edge = movable[shared.vertex_row]
+    from_row, to_point = shared.vertex_row[edge], shared.point[edge] + rows
+    ones = np.ones(len(from_row), dtype=np.int8)
+    graph = coo_array((ones, (from_row, to_point)), shape=(rows + points, rows + points))
+    return np.asarray(connected_components(graph, directed=False)[1][:rows], dtype=np.int64)
+
+
+def _shrink(factor: Floats, broken: Ints, groups: Ints) -> None:
+    """Shorten the moves of `broken` rows, in place, with all of their groups where these are small."""
+    sizes = np.bincount(groups)
+    hit = np.unique(groups[broken])
+    together = hit[sizes[hit] <= TOGETHER]
+    members = np.flatnonzero(np.isin(groups, together) & (factor > 0))
+    least = np.ones(len(sizes))
+    np.minimum.at(least, groups[members], factor[members])
+    for row in np.concatenate([members, broken[sizes[groups[broken]] > TOGETHER]]).tolist():
+        alone = sizes[groups[row]] > TOGETHER
+        factor[row] = _SHORTER[float(factor[row] if alone else least[groups[row]])]
