@@ -65,6 +65,16 @@ def measure(
                 continue
             here = np.int64(mask_scores[y, x])
             score[label - 1] += here
+            # Inside: an invalid diagonal neighbour would be a direct one of a pixel of the same instance.
+            if (
+                0 < y < height - 1
+                and 0 < x < width - 1
+                and labels[y, x - 1] == label
+                and labels[y, x + 1] == label
+                and labels[y - 1, x] == label
+                and labels[y + 1, x] == label
+            ):
+                continue
             for dy in range(-1, 2):
                 for dx in range(-1, 2):
                     v, u = y + dy, x + dx
