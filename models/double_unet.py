@@ -9,11 +9,13 @@ and decoded to a displacement field. All convolutions are VALID, so no output pi
     level 3    N/4 - 8      pool 2, 3x3 32->64, 64->64            merged 128->64->64
     output     N - 64       up, 128->64->32, up, 64->64->64->32->2, the last one linear
 
-Output pixel (i, j) lies over input pixel (i + 32, j + 32): the halo is 32 px at the network's own level, and an
-input of 256 + 2 * 32 px gives exactly the centred 256. Windows must start on multiples of 4 (the pooling phase).
+Output pixel (i, j) lies over input pixel (i + 32, j + 32): the halo is 32 px at the network's own level, and
+an input of 256 + 2 * 32 px gives exactly the centred 256. Windows start on multiples of 4 (pooling phase).
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ class Block(nn.Sequential):
 
     def __init__(self, kernel: int, *widths: int) -> None:
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, kernel), nn.LeakyReLU(SLOPE, inplace=True)]
         super().__init__(*layers)
 

@@ -1,8 +1,8 @@
 """The chain over scales in plain arrays, to score a network and choose settings.
 
-For factor 8, 4, 2, 1: draw the polygons as moved so far, predict a field, smooth it by normalised convolution
-(weight: what was drawn), move the vertices by bilinear sampling, draw again. The tiled production chain is the
-pipeline's; this one holds a whole evaluation area in memory.
+For factor 8, 4, 2, 1: draw the polygons as moved so far, predict a field, smooth it by normalised
+convolution (weight: what was drawn), move the vertices by bilinear sampling, draw again. The tiled production
+chain is the pipeline's; this one holds a whole evaluation area in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ChainSettings:
-    """`passes` a factor, smoothing deviation `sigma` (px of the level; 0: none), weights of outline and inside."""
+    """`passes` a factor; smoothing by `sigma` px of the level (0: none), weights of outline and inside."""
 
     factors: tuple[int, ...] = (8, 4, 2, 1)
     passes: int = 2
@@ -36,7 +36,7 @@ class ChainSettings:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Part of a scene: gray (h, w) and mean of levels by factor, true polygons that touch the evaluation area.
+    """Part of a scene: gray (h, w) by factor, and the true polygons that touch the evaluation area.
 
     `scored` marks vertices of polygons wholly inside it. Coordinates are px of the part at full resolution.
     """
@@ -75,9 +75,7 @@ def make_case(scene: LabelledScene, area: NDArray[np.bool_], largest_side: int |
     rings = [r for i in kept for r in range(*scene.polygon_offsets[i : i + 2])]
     counts = np.diff(scene.ring_offsets)[rings]
     vertices = np.concatenate([np.arange(*scene.ring_offsets[r : r + 2]) for r in rings])
-    owner = np.repeat(
-        kept, np.add.reduceat(counts, np.cumsum([0, *np.diff(scene.polygon_offsets)[kept]])[:-1])
-    )
+    owner = np.repeat(kept, np.add.reduceat(counts, np.cumsum([0, *np.diff(scene.polygon_offsets)[kept]])[:-1]))
     return Case(
         name=scene.name,
         gsd=scene.gsd,
@@ -150,9 +148,7 @@ def sample(field: NDArray[np.float32], xy: Array) -> Array:
     return np.concatenate(chunks).reshape(2, -1).T.astype(np.float64)
 
 
-def align(
-    network: DoubleUNet, case: Case, cadaster: Array, settings: ChainSettings, device: str = "cpu"
-) -> Array:
+def align(network: DoubleUNet, case: Case, cadaster: Array, settings: ChainSettings, device: str = "cpu") -> Array:
     """Vertices (n, 2) of the cadaster moved through the chain, px of full resolution."""
     coords = cadaster.copy()
     for factor in settings.factors:

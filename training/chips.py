@@ -30,7 +30,7 @@ class LabelledScene:
     image            (3, h, w) uint8
     valid, labelled  (h, w) bool: inside the image's own mask; inside the area where labels are complete
     coords, ring_offsets, polygon_offsets   ragged building polygons, holes kept, not cut at the image's edge
-    roads            road centre lines, each (n, 2) px; a scene with roads and no buildings is labelled for roads only
+    roads            road centre lines, each (n, 2) px; with roads and no buildings, labelled for roads only
     class_polygons   class name (CLASSES) -> ragged polygons, where the scene has them
     """
 
@@ -54,7 +54,7 @@ class LabelledScene:
 def load_scenes(data: Path, names: Iterable[str] | None = None) -> list[LabelledScene]:
     """The scenes of a data folder (`NAME/NAME.tif`, `NAME_buildings.parquet`, `NAME_aoi.gpkg`, ...), by name.
 
-    Scenes without any label come with `labelled` all False. Raises InputError where a named scene is not there.
+    Scenes without any label come with `labelled` all False. Raises InputError where a named one is not there.
     """
     data = Path(data)
     found = sorted(path.parent.name for path in data.glob("*/*.tif") if path.stem == path.parent.name)
@@ -80,9 +80,7 @@ def _load_scene(folder: Path, name: str) -> LabelledScene:
             return None
         return geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
 
-    buildings, area, classes, roads = map(
-        frame, ("buildings.parquet", "aoi.gpkg", "classes.gpkg", "roads.gpkg")
-    )
+    buildings, area, classes, roads = map(frame, ("buildings.parquet", "aoi.gpkg", "classes.gpkg", "roads.gpkg"))
     if area is not None:
         labelled = rasterize(list(area.geometry), out_shape=shape, transform=transform, dtype="uint8") > 0
     else:
@@ -130,7 +128,7 @@ def _offsets(counts: Sequence[int]) -> NDArray[np.int64]:
 
 
 def stretch(image: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Scene stretch: clip((v - p1) / (p99 - p1), 0, 1) per band over valid pixels; nodata 0. (3, h, w) float32."""
+    """Scene stretch: clip((v - p1) / (p99 - p1), 0, 1) per band over valid pixels, nodata 0: float32."""
     out = np.zeros(image.shape, np.float32)
     if not valid.any():
         return out
@@ -141,14 +139,12 @@ def stretch(image: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32
     return out
 
 
-def halve(
-    image: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Next pyramid level by mask-aware 2x2 averaging: (bands, ceil(h/2), ceil(w/2)) float32 and its valid mask.
+def halve(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Next pyramid level by mask-aware 2x2 averaging: (bands, ceil(h/2), ceil(w/2)) and its valid mask.
 
     A pixel is valid if any of its four is; only valid ones are averaged; nodata is 0.
     """
-    bands, height, width = image.shape
+    height, width = valid.shape
     odd = ((0, height % 2), (0, width % 2))
     weight = np.pad(valid, odd).astype(np.float32)
     image = np.pad(image, ((0, 0), *odd)) * weight

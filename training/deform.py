@@ -39,8 +39,11 @@ class GaussianField:
 
 
 def gaussian_field(rng: np.random.Generator, gaussians: int = 30) -> GaussianField:
-    """One published field: per component, signed Gaussians with means uniform over the canvas and covariance
-    0.002 x a random symmetric positive matrix (eigenvalues 1 to 2) in units of its side, stretched to -1..1."""
+    """One published field: per component, signed Gaussians summed and stretched to -1..1.
+
+    Means are uniform over the canvas; covariances are 0.002 x a random symmetric positive matrix
+    (eigenvalues 1 to 2), in units of the canvas's side.
+    """
     axis = np.arange(0, CANVAS + STRIDE, STRIDE, dtype=np.float32) / CANVAS
     samples = np.zeros((2, len(axis), len(axis)), np.float32)
     for component in samples:
@@ -70,7 +73,7 @@ def undo(
 
 
 def misalign(coords: NDArray[np.float64], largest: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Vertices (n, 2) px of full resolution moved off by a published field of at most `largest` px a component.
+    """Vertices (n, 2), px of full resolution, moved off by a published field of at most `largest` px.
 
     The scene is cut out of the canvas at random where it is smaller; beyond 5 000 px the field is mirrored.
     The true displacement at the returned places is `coords - misalign(coords)`.

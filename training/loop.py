@@ -30,7 +30,7 @@ BatchLoss = Callable[[int, np.random.Generator], "Tensor | dict[str, Tensor]"]
 
 
 def learning_rate(progress: float, lr: float, schedule: str, warmup: float) -> float:
-    """Rate at `progress` in 0..1: a linear warm-up over the share `warmup`, then 'cosine' to 0 or 'constant'."""
+    """Rate at `progress` 0..1: linear warm-up over the share `warmup`, then 'cosine' to 0 or 'constant'."""
     if progress < warmup:
         return lr * (progress / warmup * 0.95 + 0.05)
     if schedule == "constant":
@@ -58,7 +58,7 @@ def fit(
     clip: float = 1.0,
     budget_s: float | None = None,
 ) -> None:
-    """Train `network` with Adam for `steps` steps, in place; continues from `folder`'s checkpoint if it has one.
+    """Train `network` with Adam for `steps` steps, in place; continues from a checkpoint in `folder`.
 
     `batch_loss(step, generator)` returns the loss, or a dict with 'loss' and further figures to log.
     `clip` bounds the gradient's norm. `budget_s` bounds the time trained: the schedule then follows the
@@ -120,9 +120,7 @@ def fit(
 def load_network(folder: Path, network: nn.Module) -> int:
     """Put a checkpoint's weights into `network`; returns its step."""
     tensors = load_file(folder / "checkpoint.safetensors")
-    network.load_state_dict(
-        {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-    )
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     return int(json.loads((folder / "checkpoint.json").read_text())["step"])
 
 
@@ -141,7 +139,7 @@ def _save(
         for key in ("exp_avg", "exp_avg_sq"):
             if key in optimiser.state[parameter]:
                 tensors[f"{key}.{name}"] = optimiser.state[parameter][key].detach().cpu()
-    # Both files are replaced as a whole; the figures also stand in the tensors' header, so the two cannot disagree.
+    # Replaced as a whole; the figures also stand in the tensors' header, so the two cannot disagree.
     numbers = {"step": step, "seconds": seconds, "seed": seed}
     save_file(
         {k: v.clone().contiguous() for k, v in tensors.items()},

@@ -14,9 +14,7 @@ THRESHOLDS = (1.0, 2.0, 4.0, 8.0)
 def vertex_errors(placed: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance of every vertex from its true place, px: two (n, 2) -> (n,)."""
     if placed.shape != true.shape:
-        raise ValueError(
-            f"{placed.shape} vertices placed, {true.shape} true ones: must be the same, in order"
-        )
+        raise ValueError(f"{placed.shape} vertices placed, {true.shape} true ones: must be the same, in order")
     return np.asarray(np.hypot(*(placed - true).T))
 
 

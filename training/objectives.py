@@ -20,6 +20,6 @@ def displacement_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tens
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-    """Mean binary cross-entropy over pixels that count: (B, k, h, w) logits and targets, counts (B, 1, h, w)."""
+    """Mean binary cross-entropy where `counts (B, 1, h, w)` is 1; logits and targets are (B, k, h, w)."""
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1, keepdim=True)
     return torch.as_tensor((loss * counts).sum() / counts.sum().clamp_min(1.0))

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PreparedScene:
-    """Gray levels (uint8, nodata 0), where they count, and the polygons with their bounds (x0, y0, x1, y1)."""
+    """Gray levels (uint8, nodata 0), where they count, the polygons and their bounds (x0, y0, x1, y1)."""
 
     name: str
     gsd: float
@@ -160,9 +160,7 @@ def cut(
     matrix = np.column_stack([linear, offset])
     flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if exact else cv2.INTER_LINEAR)
     gray = cv2.warpAffine(scene.gray[level], matrix, (side, side), flags=flags)
-    counts = cv2.warpAffine(
-        scene.counts[level], matrix, (side, side), flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
-    )
+    counts = cv2.warpAffine(scene.counts[level], matrix, (side, side), flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST)
     rings = _rings_near(scene, centre, side * factor * 0.75)
     true = [[(ring - centre) @ rotation / factor + side / 2 for ring in polygon] for polygon in rings]
 
@@ -170,8 +168,8 @@ def cut(
     amplitude = LARGEST * (1.0 if rng.random() < 0.75 else rng.random())
     signs = rng.choice((-1.0, 1.0), 2) * amplitude
 
-    # Published fields are within a quarter of their largest almost everywhere, so half the patches are shifted
-    # to have any displacement up to the largest at their centre: as smooth, and more to learn from.
+    # Published fields are within a quarter of their largest almost everywhere, so half the patches are
+    # shifted to have any displacement up to the largest at their centre: as smooth, and more to learn from.
     shift = np.zeros(2)
     if rng.random() < 0.5:
         shift = rng.uniform(-LARGEST, LARGEST, 2) - signs * field(origin + side * factor / 2)

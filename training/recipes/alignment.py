@@ -29,8 +29,15 @@ from training.loop import fit
 from training.objectives import displacement_loss, segmentation_loss
 from training.patches import Patch, PreparedScene, cut, prepare
 
-WEIGHTS = {"banepa": 0.5, "massachusetts": 0.2, "zanzibar": 0.09, "catanduanes": 0.08, "rio": 0.07, "vegas": 0.04}
-"""Share of patches by place; scenes of one place share by their buildings. What is left goes to the others."""
+WEIGHTS = {
+    "banepa": 0.5,
+    "massachusetts": 0.2,
+    "zanzibar": 0.09,
+    "catanduanes": 0.08,
+    "rio": 0.07,
+    "vegas": 0.04,
+}
+"""Share of patches by place; scenes of one place share by their vertices. The rest goes to the others."""
 
 COARSEST_GSD = 1.3
 """Coarsest patches, m: a house is then under ten pixels wide."""
@@ -58,7 +65,7 @@ class AlignmentTrainee(nn.Module):
 
 
 def to_batch(patches: Sequence[Patch], device: str = "cpu") -> dict[str, Tensor]:
-    """Patches stacked to tensors: image, cadaster, truth, counts, weight (B, 1, ., .), target (B, 2, ., .)."""
+    """Patches stacked: image, cadaster, truth, counts, weight (B, 1, ., .) and target (B, 2, ., .)."""
     batch = {}
     for name in ("image", "cadaster", "truth", "counts", "weight", "target"):
         tensor = torch.from_numpy(np.stack([getattr(patch, name) for patch in patches])).to(device)
@@ -74,7 +81,12 @@ def losses(trainee: AlignmentTrainee, batch: dict[str, Tensor], blend: float, au
     zero = displacement_loss(torch.zeros_like(field), batch["target"], batch["weight"])
     truth, counts = batch["truth"][..., 16:-16, 16:-16], batch["counts"][..., 16:-16, 16:-16]
     segmentation = segmentation_loss(logits, torch.cat([(truth > 0), (truth == 1)], 1).float(), counts)
-    return {"loss": error + auxiliary * segmentation, "error": error, "zero": zero, "segmentation": segmentation}
+    return {
+        "loss": error + auxiliary * segmentation,
+        "error": error,
+        "zero": zero,
+        "segmentation": segmentation,
+    }
 
 
 def place_weights(scenes: Sequence[PreparedScene]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -119,9 +131,7 @@ def main(
         return losses(trainee, patches, max(0.0, 1 - step / max(curriculum, 1)), auxiliary)
 
     probe_rng = np.random.default_rng([seed, 77])
-    probes = {
-        f: to_batch([sample(held_out, probe_rng, f) for _ in range(16)], device) for f in (1.0, 2.0, 4.0, 8.0)
-    }
+    probes = {f: to_batch([sample(held_out, probe_rng, f) for _ in range(16)], device) for f in (1.0, 2.0, 4.0, 8.0)}
 
     def evaluate() -> dict[str, Any]:
         result = {}
@@ -152,7 +162,7 @@ def prepare_all(data: Path) -> tuple[list[PreparedScene], PreparedScene]:
 
 
 def field_bank(seed: int, size: int = 48) -> list[Any]:
-    """Published fields to cut displacements from: with places, factors and signs drawn anew, no two repeat."""
+    """Published fields to cut displacements from; places, factors and signs are drawn anew each time."""
     rng = np.random.default_rng([seed, 1])
     return [gaussian_field(rng) for _ in range(size)]
 
@@ -161,8 +171,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    for option, kind in (("steps", int), ("minutes", float), ("batch", int), ("output", int), ("lr", float),
-                         ("curriculum", int), ("auxiliary", float), ("seed", int), ("device", str)):  # fmt: skip
-        parser.add_argument(f"--{option}", type=kind, default=argparse.SUPPRESS)
+    for option in ("minutes", "lr", "auxiliary"):
+        parser.add_argument(f"--{option}", type=float, default=argparse.SUPPRESS)
+    for option in ("steps", "batch", "output", "curriculum", "seed"):
+        parser.add_argument(f"--{option}", type=int, default=argparse.SUPPRESS)
+    parser.add_argument("--device", default=argparse.SUPPRESS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     main(**vars(parser.parse_args()))
