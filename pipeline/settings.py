@@ -22,7 +22,7 @@ STAGES = ("align", "classify", "refine", "split")
 Device = Literal["auto", "cpu", "cuda"]
 
 EXECUTION = frozenset(
-    {"out", "stages", "device", "workers", "scheduler", "batch", "attempts", "force_new", "gpkg", "fgb"}
+    {"out", "stages", "device", "workers", "scheduler", "batch", "force_new", "gpkg", "fgb"}
 )
 """Fields that may differ between two runs in one folder: they say how and how far, not what comes out."""
 
@@ -72,8 +72,6 @@ class Settings(BaseSettings):
     """Whether the vector outputs are also written as FlatGeobuf."""
     batch: int = Field(default=256, ge=1, le=4096)
     """Tiles in a batch: one Prefect task run."""
-    attempts: int = Field(default=3, ge=1, le=10)
-    """Times a tile is tried within one run before it counts as failed."""
     force_new: bool = False
     """Whether a folder that holds a run with other settings is emptied and used."""
 

@@ -1,0 +1,148 @@
+"""Scores of products against truth: what `resurvey evaluate` and the demo print. The metrics are training's.
+
+Buildings that reach over the edge of what is scored are set aside on both sides: a truth counts only if it lies
+fully within, and a prediction only if it neither touches the edge nor lies mostly on a truth that was set aside.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    import geopandas
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def read_vectors(path: Path) -> geopandas.GeoDataFrame:
+    """A vector file as a GeoDataFrame with a CRS. Raises InputError."""
+    import geopandas
+
+    try:
+        frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
+    except Exception as error:  # each reader has its own
+        raise InputError(f"{path}: cannot be read as polygons ({str(error).splitlines()[0]})") from None
+    if frame.crs is None:
+        raise InputError(f"{path}: has no CRS; write it again with one")
+    return frame
+
+
+def read_area(path: Path | None, crs: Any) -> Any:
+    """The union of an area file's polygons in `crs`, or None without a file."""
+    return None if path is None else read_vectors(path).to_crs(crs).geometry.union_all()
+
+
+def alignment(
+    pred: geopandas.GeoDataFrame, truth: geopandas.GeoDataFrame, *, gsd: float, key: str | None, area: Any = None
+) -> dict[str, Any]:
+    """How far the vertices of `pred` lie from those of `truth`: median and mean, px of `gsd` and m, and shares.
+
+    Rows correspond by column `key`, or by order without one; both must have the same vertices in the same order.
+    Rows whose truth is not within `area` are left out. Raises InputError where they do not correspond.
+    """
+    import numpy as np
+    import shapely
+
+    from training.metrics import summary, vertex_errors
+
+    if key is not None:
+        for name, frame in (("--pred", pred), ("--truth", truth)):
+            if key not in frame.columns or frame[key].duplicated().any():
+                raise InputError(f"{name}: needs a column {key!r} of unique values; choose it with --key")
+        truth = truth[truth[key].isin(pred[key])]
+        pred = pred.set_index(key).loc[truth[key]]
+    if len(pred) != len(truth):
+        raise InputError(f"--pred has {len(pred)} rows, --truth {len(truth)}: match them by a column, --key NAME")
+    there, placed = truth.geometry.array, pred.to_crs(truth.crs).geometry.array
+    inside = np.ones(len(there), bool) if area is None else shapely.covers(area, np.asarray(there))
+    a, b = np.asarray(there)[inside], np.asarray(placed)[inside]
+    counts = shapely.get_num_coordinates(a), shapely.get_num_coordinates(b)
+    if (counts[0] != counts[1]).any():
+        row = int(np.flatnonzero(counts[0] != counts[1])[0])
+        raise InputError(f"row {row} of those compared has {counts[1][row]} vertices, its truth {counts[0][row]}")
+    errors = vertex_errors(shapely.get_coordinates(b), shapely.get_coordinates(a)) / gsd
+    figures = summary(errors)
+    return {
+        "buildings": len(a),
+        "vertices": len(errors),
+        "median_px": figures["median"],
+        "median_m": figures["median"] * gsd,
+        "mean_px": figures["mean"],
+        "mean_m": figures["mean"] * gsd,
+        **{name: value for name, value in figures.items() if name.startswith("within_")},
+    }
+
+
+def instances(
+    pred: geopandas.GeoDataFrame, truth: geopandas.GeoDataFrame, *, area: Any = None, iou: float = 0.5
+) -> dict[str, Any]:
+    """Buildings found at an IoU: recall, precision, F1, and the counts. Set aside at the edge as said above.
+
+    `area`: a polygon in the CRS of `truth`; with none, everything counts.
+    """
+    import numpy as np
+    import shapely
+
+    from training.metrics_instances import polygon_overlaps, score
+
+    seen = np.asarray(pred.to_crs(truth.crs).geometry.array)
+    true = np.asarray(truth.geometry.array)
+    if area is not None:
+        seen, true = _set_aside(seen, true, area)
+    counted = score(polygon_overlaps(true, seen), iou)
+    return {
+        "iou": iou,
+        "truths": len(true),
+        "predictions": len(seen),
+        "found": counted.true_positives,
+        "recall": counted.recall,
+        "precision": counted.precision,
+        "f1": counted.f1,
+    }
+
+
+def _set_aside(seen: NDArray[Any], true: NDArray[Any], area: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Predictions and truths that count within `area`."""
+    import numpy as np
+    import shapely
+
+    within = shapely.covers(area, true)
+    edge = shapely.boundary(area)
+    # The margin: a building cut by the image's edge ends on it only to within a pixel or so.
+    counts = shapely.intersects(area, seen) & (shapely.distance(edge, seen) > 0.5)
+    counts &= shapely.covers(area, seen)
+    set_aside = true[~within]
+    rows, others = shapely.STRtree(set_aside).query(seen, predicate="intersects")
+    shared = shapely.area(shapely.intersection(shapely.make_valid(seen[rows]), shapely.make_valid(set_aside[others])))
+    covered: NDArray[np.float64] = np.zeros(len(seen))
+    np.add.at(covered, rows, shared)
+    counts &= covered <= 0.5 * shapely.area(seen)
+    return seen[counts], true[within]
+
+
+def classification(pred: Path, truth: Path, *, area: Path | None = None) -> dict[str, Any]:
+    """Per-class IoU and accuracy of a class map against a raster of the same grid and class codes.
+
+    Codes: 0, 1, 2 for building, road, background; 255 where the truth is unknown. Raises InputError.
+    """
+    import numpy as np
+    import rasterio
+    from rasterio.features import geometry_mask
+
+    from training.metrics_classes import count, figures
+    from training.targets_classes import UNKNOWN
+
+    try:
+        with rasterio.open(pred) as a, rasterio.open(truth) as b:
+            if (a.shape, a.crs) != (b.shape, b.crs) or not a.transform.almost_equals(b.transform, 1e-6):
+                raise InputError(f"{truth}: is not on the grid of {pred}; warp it onto that grid first")
+            seen, codes, transform, crs = a.read(1), b.read(1).astype(np.uint8), a.transform, a.crs
+    except rasterio.RasterioIOError as error:
+        raise InputError(f"{pred} or {truth}: cannot be read ({error})") from None
+    codes[codes > 2] = UNKNOWN
+    if area is not None:
+        codes[geometry_mask([read_area(area, crs)], codes.shape, transform)] = UNKNOWN
+    return figures(count(seen, codes))
