@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline import store
+from pipeline import scene, store
 from pipeline.grid import WINDOW, level_shape
 from pipeline.job import BLOCK, SCENE, Job
 from pipeline.stages.align import CELL
 from pipeline.worker_align import NODE
+from pipeline.worker_scene import working_of
 
 CLASSES = 3
 
@@ -14,7 +15,9 @@ CLASSES = 3
 def create_arrays(job: Job, phase: str) -> None:
     """Make the arrays of a phase's stages under `work/scene.zarr`; those that are there must be alike."""
     root = job.work / SCENE
-    if phase.endswith("-field"):
+    if phase == "ingest":
+        scene.create_scene(root, working_of(job))
+    elif phase.endswith("-field"):
         name = phase.removesuffix("-field")
         factor = next(step.factor for step in job.align_steps if step.name == name)
         height, width = level_shape(level_shape(job.shape, factor), CELL)

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import ceil
 
-from pipeline.grid import Tile, TileGrid, Window
+from pipeline.grid import TileGrid, Window
 from pipeline.job import BLOCK, Job
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.stage import Phase, Stage, Task
-from pipeline.stages import align, classify, mask, refine, split
+from pipeline.stages import align, classify, mask, refine
 
 ABSENT = "absent"
 INGEST_VERSION, PREPARE_VERSION, SPLIT_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1, 1, 1
@@ -91,7 +91,7 @@ def stage_of(job: Job, name: str, ledger: Ledger) -> Stage:
     """The stage behind a phase of tiles: grid, halo and recipe."""
     scene = _state(ledger, "statistics", "scene")
     if name == "ingest":
-        recipe: dict[str, object] = {"version": INGEST_VERSION, "min_gsd": job.min_gsd, "bands": job.bands}
+        recipe: dict[str, object] = {"version": INGEST_VERSION, "min_gsd": job.min_gsd}
         return Stage("ingest", job.blocks(), 1, "cpu", recipe)
     if name == "classify":
         level = job.levels["classify"]
@@ -106,7 +106,9 @@ def stage_of(job: Job, name: str, ledger: Ledger) -> Stage:
         grid = job.grid(job.levels["mask"], job.halos["mask"])
         return Stage(name, grid, job.strides["mask"], job.device, recipe)
     if name == "split":
-        grid = job.grid(job.levels["mask"], split.HALO)
+        from pipeline.stages.split import HALO
+
+        grid = job.grid(job.levels["mask"], HALO)
         return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION})
     factor = int(name.removeprefix("align-f").split("p")[0])
     recipe = {
@@ -189,8 +191,6 @@ def _fields(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     for tile in stage.grid:
         reach = scaled(tile.read, level, 1)
         blocks = near.meeting(reach)
-        if not blocks and not boxes:
-            blocks = []
         state = [(key, _blocks_state(job, ledger, position, key)) for key in blocks]
         image = _upstream(ledger, "ingest", job.blocks(), reach) if blocks else []
         yield Task(phase, tile.key, fingerprint(stage.print, tile.key, state, image), payload={"blocks": blocks})
@@ -240,38 +240,44 @@ def _borders(job: Job, ledger: Ledger) -> Iterator[Task]:
 
 
 def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
+    """Each product rests on all receipts of the stages that it is made from."""
+    fields = [f"{step.name}-field" for step in job.align_steps]
     if phase == "conflate":
         written = [_state(ledger, "export", key) for key in ("cadaster_aligned", "buildings")]
-        yield Task("conflate", "changes", fingerprint("conflate", EXPORT_VERSION, written, job.copies))
+        payload = {"failed": failed_windows(job, ledger, ["ingest", "mask", "split"])}
+        yield Task("conflate", "changes", fingerprint("conflate", EXPORT_VERSION, written, payload, job.copies), payload=payload)
         return
-    inputs: dict[str, list[str]] = {}
+    products: dict[str, tuple[list[str], dict[str, object]]] = {}
     if job.align_steps:
-        inputs["cadaster_aligned"] = ["index", f"{job.align_steps[-1].name}-move", "ingest", "statistics"] + [
-            f"{step.name}-field" for step in job.align_steps
-        ]
-        inputs["displacement"] = ["displacement"]
+        last = f"{job.align_steps[-1].name}-move"
+        unmoved = sorted(key for step in job.align_steps for key, r in ledger.of(f"{step.name}-move").items() if not r.done)
+        failed = failed_windows(job, ledger, ["ingest", *fields])
+        stages = ["index", "ingest", last, *fields]
+        products["cadaster_aligned"] = (stages, {"failed": failed, "unmoved": unmoved})
+        products["displacement"] = (["displacement"], {})
     if "classify" in job.stages:
-        inputs["classes"] = ["refine" if "refine" in job.stages else "classify"]
+        name = "refine" if "refine" in job.stages else "classify"
+        products["classes"] = ([name], {"failed": failed_windows(job, ledger, [name])})
     if "split" in job.stages:
-        inputs["buildings"] = ["split", "split-large", "mask"]
-    for key, stages in inputs.items():
+        large = {task.key for task in _large(job, ledger)}
+        parts = [["split", key] for key, r in sorted(ledger.of("split").items()) if r.status == "ok"]
+        parts += [["split-large", key] for key, r in sorted(ledger.of("split-large").items()) if r.status == "ok" and key in large]
+        products["buildings"] = (["split", "split-large"], {"parts": parts})
+    for key, (stages, payload) in products.items():
         written = [ledger.digest(stage) for stage in stages]
         options = [job.copies, job.sort, job.min_area_m2]
-        payload = {"failed": failed_windows(job, ledger)}
-        yield Task("export", key, fingerprint("export", EXPORT_VERSION, key, written, options), payload=payload)
+        yield Task("export", key, fingerprint("export", EXPORT_VERSION, key, written, options, payload), payload=payload)
 
 
-def failed_windows(job: Job, ledger: Ledger) -> dict[str, list[tuple[int, int, int, int]]]:
-    """Where a stage failed: stage → windows (y0, x0, height, width) in px of level 1."""
-    holes: dict[str, list[tuple[int, int, int, int]]] = {}
-    for name in ledger.stages():
+def failed_windows(job: Job, ledger: Ledger, stages: list[str]) -> dict[str, list[list[int]]]:
+    """Where a stage failed: stage → windows [y0, x0, height, width] in px of level 1."""
+    holes: dict[str, list[list[int]]] = {}
+    for name in stages:
         grid = grid_of(job, name)
-        if grid is None:
-            continue
         for key, receipt in sorted(ledger.of(name).items()):
-            if not receipt.done:
+            if grid is not None and not receipt.done:
                 window = scaled(grid.at(key).core, grid.level, 1)
-                holes.setdefault(name, []).append((window.y0, window.x0, window.height, window.width))
+                holes.setdefault(name, []).append([window.y0, window.x0, window.height, window.width])
     return holes
 
 
@@ -286,11 +292,6 @@ def grid_of(job: Job, stage: str) -> TileGrid | None:
     if stage.endswith("-field"):
         return job.grid(int(stage.removeprefix("align-f").split("p")[0]))
     return None
-
-
-def tile_at(grid: TileGrid, window: Window) -> Tile | None:
-    """The tile whose core holds the window's first pixel."""
-    return next(iter(grid.touching(Window(window.y0, window.x0, 1, 1))), None)
 
 
 class _Boxes:

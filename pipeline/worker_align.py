@@ -103,13 +103,14 @@ def draw(job: Job, step: align.Step, blocks: list[str]) -> align.Drawing | None:
     parts = []
     for key in blocks:
         block = footprints.read_block(job.work / CADASTER, key)
-        if len(block.polygon_offsets) > 1:
-            parts.append((vertices(job, step, key) / step.factor, block.ring_offsets, block.polygon_offsets))
+        part = block.polygons(vertices(job, step, key) / step.factor)
+        if len(part[2]) > 1:
+            parts.append(part)
     if not parts:
         return None
     coords = np.concatenate([part[0] for part in parts])
-    rings = align.offsets(np.concatenate([np.diff(part[1]) for part in parts]))
-    polygons = align.offsets(np.concatenate([np.diff(part[2]) for part in parts]))
+    rings = footprints.offsets_of(np.concatenate([np.diff(part[1]) for part in parts]))
+    polygons = footprints.offsets_of(np.concatenate([np.diff(part[2]) for part in parts]))
     starts = rings[polygons[:-1]]
     low = np.minimum.reduceat(coords, starts)
     high = np.maximum.reduceat(coords, starts)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.drawing import OUTLINE, draw_cadaster
+from pipeline.footprints import offsets_of, ranges
 from pipeline.grid import WINDOW, Window
 from pipeline.kernels import sample, smooth
 from pipeline.networks import FORWARD_LOCK, centre_crop
@@ -90,23 +91,10 @@ class Drawing:
         points = ranges(self.ring_offsets[rings], self.ring_offsets[rings + 1])
         return Drawing(
             self.coords[points] - (window.x0, window.y0),
-            offsets(np.diff(self.ring_offsets)[rings]),
-            offsets(np.diff(self.polygon_offsets)[hit]),
+            offsets_of(np.diff(self.ring_offsets)[rings]),
+            offsets_of(np.diff(self.polygon_offsets)[hit]),
             self.boxes[hit],
         )
-
-
-def ranges(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The integers of every half-open range [start, stop), one range after the other."""
-    lengths = stops - starts
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if ends.size else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Offsets (n + 1) int64 of consecutive runs of the given lengths."""
-    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
 
 
 def weights_of(drawn: Float32) -> Float32:

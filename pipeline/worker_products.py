@@ -1,0 +1,38 @@
+"""Product tasks: each deliverable from the run's state, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pipeline import worker_layers, worker_rasters
+from pipeline.job import Job
+from pipeline.worker import Row, row
+
+PRODUCTS = {
+    "cadaster_aligned": worker_layers.cadaster_aligned,
+    "buildings": worker_layers.buildings,
+    "changes": worker_layers.changes,
+    "classes": worker_rasters.classes,
+    "displacement": worker_rasters.displacement,
+}
+"""Each writes its files into the run's folder and returns their paths and a few figures."""
+
+
+def export(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
+    """Write one product; the receipt carries the sha256 and size of every file of it."""
+    paths, figures = PRODUCTS[key](job, payload)
+    files = {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in paths}
+    digest = hashlib.sha256(repr(sorted((name, said["sha256"]) for name, said in files.items())).encode())
+    return [row(stage, key, "ok", digest.hexdigest(), files=files, **figures)]
+
+
+conflate = export
+"""The comparison is a product like the others; it only has to come after two of them."""
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
