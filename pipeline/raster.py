@@ -143,9 +143,7 @@ def _gdal_header(path: str) -> RasterHeader:
     try:
         with gdal_settings(), rasterio.open(name, sharing=False) as source:
             if source.count == 0 or source.width == 0 or source.height == 0:
-                inside = (
-                    f"; it holds {len(source.subdatasets)} others, name one" if source.subdatasets else ""
-                )
+                inside = f"; it holds {len(source.subdatasets)} others, name one" if source.subdatasets else ""
                 raise InputError(f"{path}: an image with no bands{inside}")
             alpha = [i + 1 for i, c in enumerate(source.colorinterp) if c == ColorInterp.alpha]
             colour = [i for i in range(source.count) if i + 1 not in alpha]
@@ -175,10 +173,8 @@ def _gdal_header(path: str) -> RasterHeader:
             )
             _check(header)
     except rasterio.errors.RasterioError as error:
-        reason = str(error).replace("\n", " ")
-        raise InputError(
-            f"{path}: not a raster that GDAL can open ({reason}); give a GeoTIFF or the like"
-        ) from None
+        reason = " ".join(str(error).replace(f"'{name}' ", "").split()).rstrip(".")
+        raise InputError(f"{path}: not an image that GDAL can open ({reason}); give a GeoTIFF") from None
     return replace(header, gsd=ground_sampling(header.crs, header.transform, header.shape))
 
 

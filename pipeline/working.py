@@ -84,9 +84,7 @@ def working_raster(header: RasterHeader, min_gsd: float | None = None) -> Workin
         notes.append(f"{header.path} has pixels of {a:g} by {-e:g}: resampled to squares of {pixel:g}")
         resampled = True
     if min_gsd is not None and metres < 0.99 * min_gsd:
-        notes.append(
-            f"{header.path} has pixels of {metres:.3g} m: worked on at {min_gsd:g} m, the models' finest"
-        )
+        notes.append(f"{header.path} has pixels of {metres:.3g} m: worked on at {min_gsd:g} m, the models' finest")
         pixel, metres, resampled = pixel * min_gsd / metres, min_gsd, True
     if resampled:
         height, width = max(1, round(height * -e / pixel)), max(1, round(width * a / pixel))
@@ -115,9 +113,7 @@ def _utm(header: RasterHeader) -> tuple[str, Affine, tuple[int, int], str]:
             CRS.from_wkt(header.crs), target, width, height, c, f + e * height, c + a * width, f
         )
     except RasterioError:
-        raise InputError(
-            f"{header.path}: does not fit into UTM zone {zone}; reproject it with gdalwarp"
-        ) from None
+        raise InputError(f"{header.path}: does not fit into UTM zone {zone}; reproject it with gdalwarp") from None
     name = f"UTM zone {zone}{'N' if lat >= 0 else 'S'}"
     transform = (affine.a, 0.0, affine.c, 0.0, -affine.a, affine.f)
     return target.to_wkt(), transform, (int(down), int(across)), name
@@ -209,10 +205,9 @@ def _resample(working: WorkingRaster, window: Window) -> tuple[np.ndarray, np.nd
         reproject(
             planes,
             sums,
-            src_transform=Transform(*header.transform)
-            * Transform.translation(from_window.x0, from_window.y0),
+            src_transform=Transform(*header.transform) * Transform.translation(from_window.x0, from_window.y0),
             src_crs=CRS.from_wkt(header.crs),
-            dst_transform=Transform(*working.transform) * Transform.translation(window.x0, window.y0),
+            dst_transform=Transform(*_shifted(working.transform, window)),
             dst_crs=CRS.from_wkt(working.crs),
             resampling=Resampling.bilinear,
             num_threads=1,
@@ -224,6 +219,12 @@ def _resample(working: WorkingRaster, window: Window) -> tuple[np.ndarray, np.nd
         limits = np.iinfo(dtype)
         mean = np.clip(np.rint(mean), limits.min, limits.max)
     return np.where(valid, mean, 0).astype(dtype), valid
+
+
+def _shifted(transform: Affine, window: Window) -> Affine:
+    """The affine of a window of a north-up raster."""
+    a, _, c, _, e, f = transform
+    return a, 0.0, c + a * window.x0, 0.0, e, f + e * window.y0
 
 
 def _source_window(working: WorkingRaster, window: Window) -> Window:
