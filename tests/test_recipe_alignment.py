@@ -12,6 +12,7 @@ from models.double_unet import DoubleUNet
 from pipeline.drawing import draw_cadaster
 from training import patches
 from training.align_chain import Case, ChainSettings, align, make_case, polygons_of, predict, sample, smooth
+from training.align_scores import factors_for, load_trained, score
 from training.chips import LabelledScene
 from training.deform import gaussian_field, misalign
 from training.recipes.alignment import AlignmentTrainee, losses, place_weights, to_batch
@@ -34,9 +35,7 @@ def city(side: int = 512) -> LabelledScene:
     image = np.repeat((40 + 160 * (drawn > 0))[None], 3, 0).astype(np.uint8)
     valid = np.ones((side, side), bool)
     valid[:, -40:] = False
-    return LabelledScene(
-        "city", 0.5, image, valid, np.ones_like(valid), coords, ring_offsets, np.array(polygons)
-    )
+    return LabelledScene("city", 0.5, image, valid, np.ones_like(valid), coords, ring_offsets, np.array(polygons))
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +190,25 @@ def test_a_few_steps_of_the_recipe_run_and_resume(
 def test_misaligning_and_aligning_with_the_truth_gets_back(scene: LabelledScene) -> None:
     coords = misalign(scene.coords, 8, np.random.default_rng(0))
     assert 0.1 < np.hypot(*(coords - scene.coords).T).mean() <= 8 * 2**0.5
+
+
+def test_factors_stay_within_what_the_network_has_seen() -> None:
+    assert factors_for(0.15) == (8, 4, 2, 1) and factors_for(1.0) == (2, 1) and factors_for(3.0) == (1,)
+
+
+def test_scores_go_down_as_an_oracle_aligns(scene: LabelledScene) -> None:
+    case = case_of(scene)
+    rows = score(Oracle(), case, ChainSettings(factors=(1,), passes=1), 8.0, [0, 1])  # type: ignore[arg-type]
+    assert [row["stage"] for row in rows] == ["before", "f1p1"]
+    assert rows[0]["mean"] != rows[1]["mean"] and 0 <= rows[0]["within_2"] <= 1
+
+
+def test_a_checkpoint_gives_the_network_without_its_head(tmp_path: Path) -> None:
+    from training.loop import fit
+
+    torch.manual_seed(0)
+    trainee = AlignmentTrainee()
+    fit(trainee, lambda step, rng: trainee.network.head.bias.sum(), steps=1, lr=0.1, folder=tmp_path, seed=0)
+    network = load_trained(tmp_path)
+    torch.testing.assert_close(network.head.bias, trainee.network.head.bias)
+    torch.testing.assert_close(network.merge2[0].weight, trainee.network.merge2[0].weight)

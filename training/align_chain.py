@@ -52,11 +52,13 @@ class Case:
 
 def make_case(scene: LabelledScene, area: NDArray[np.bool_], largest_side: int | None = None) -> Case:
     """Cut the bounds of `area` (h, w bool) out of a scene, at an origin that is a multiple of 64 px, with a
-    margin of 256 px; `largest_side` keeps only the middle of the area."""
+    margin of 256 px; `largest_side` keeps only a square at the middle of its buildings."""
     rows, columns = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
-    y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    cell = np.clip(np.floor(scene.coords).astype(int), 0, np.array(area.shape)[::-1] - 1)
     if largest_side is not None:
-        y0, x0 = max(y0, (y0 + y1 - largest_side) // 2), max(x0, (x0 + x1 - largest_side) // 2)
+        middle = np.median(scene.coords[area[cell[:, 1], cell[:, 0]]], axis=0) - largest_side / 2
+        x0, y0 = max(x0, int(middle[0])), max(y0, int(middle[1]))
         y1, x1 = min(y1, y0 + largest_side), min(x1, x0 + largest_side)
         area = area.copy()
         area[:y0], area[y1:], area[:, :x0], area[:, x1:] = False, False, False, False
@@ -66,7 +68,6 @@ def make_case(scene: LabelledScene, area: NDArray[np.bool_], largest_side: int |
         level: image[top // level : -(-bottom // level), left // level : -(-right // level)].copy()
         for level, (image, _) in gray_levels(scene).items()
     }
-    cell = np.clip(np.floor(scene.coords).astype(int), 0, np.array(area.shape)[::-1] - 1)
     beyond = ((scene.coords < 0) | (scene.coords >= np.array(area.shape)[::-1])).any(1)
     inside = (area & scene.valid)[cell[:, 1], cell[:, 0]] & ~beyond
     starts = scene.ring_offsets[scene.polygon_offsets[:-1]]

@@ -39,8 +39,8 @@ WEIGHTS = {
 }
 """Share of patches by place; scenes of one place share by their vertices. The rest goes to the others."""
 
-COARSEST_GSD = 1.3
-"""Coarsest patches, m: a house is then under ten pixels wide."""
+COARSEST_GSD = 2.1
+"""Coarsest patches, m: a house is then about five pixels wide."""
 
 
 class AlignmentTrainee(nn.Module):
@@ -141,7 +141,7 @@ def main(
         return result
 
     fit(
-        trainee, batch_loss, steps=steps, lr=lr, folder=out, seed=seed, checkpoint_every=150, log_every=25,
+        trainee, batch_loss, steps=steps, lr=lr, folder=out, seed=seed, checkpoint_every=75, log_every=25,
         evaluate=evaluate, evaluate_every=150, clip=5.0, budget_s=None if minutes is None else minutes * 60,
     )  # fmt: skip
 
@@ -167,14 +167,26 @@ def field_bank(seed: int, size: int = 48) -> list[Any]:
     return [gaussian_field(rng) for _ in range(size)]
 
 
-if __name__ == "__main__":
+def main_cli(arguments: Sequence[str] | None = None) -> None:
+    """Command line: train, or with --evaluate score the checkpoint's chain (training/align_scores.py)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--evaluate", action="store_true", help="score the checkpoint on held-out areas")
     for option in ("minutes", "lr", "auxiliary"):
         parser.add_argument(f"--{option}", type=float, default=argparse.SUPPRESS)
     for option in ("steps", "batch", "output", "curriculum", "seed"):
         parser.add_argument(f"--{option}", type=int, default=argparse.SUPPRESS)
     parser.add_argument("--device", default=argparse.SUPPRESS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    main(**vars(parser.parse_args()))
+    given = vars(parser.parse_args(arguments))
+    if given.pop("evaluate"):
+        from training.align_scores import score_checkpoint
+
+        score_checkpoint(given["data"], given["out"], device=given.get("device", "cpu"))
+    else:
+        main(**given)
+
+
+if __name__ == "__main__":
+    main_cli()
