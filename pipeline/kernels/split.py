@@ -1,0 +1,248 @@
+"""Mask scores and a touching-border channel to building instances (TernausNetV2's post-processing).
+
+A component of the mask with one seed, or with none, is one instance: nothing to decide. Only components
+with several seeds are flooded, each on its own, so that a crop which holds a component gives it the same
+instances as the whole scene.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.kernels.components import above, attach, grown, number, output, runs, span
+from pipeline.kernels.jit import kernel, load64, plain
+
+_HIGH = np.uint64(0x8080808080808080)
+_AWAKE = 1 << 30
+
+
+@kernel
+def _next_seed(mask: Any, touching: Any, x: int, end: int, bar: int) -> Any:
+    """First and last + 1 place in [x, end) of the next span of seeds; (end, end) if none."""
+    sure = bar < 192 * 192
+    start = -1
+    while x < end:
+        # Eight pixels a step where all are clearly building and clearly no border.
+        skip = sure and x + 8 <= end and above(load64(mask, x), 191) == _HIGH
+        if skip and above(load64(touching, x), 63) == 0:
+            start = x if start < 0 else start
+            x += 8
+            continue
+        if np.int64(mask[x]) * (255 - np.int64(touching[x])) > bar:
+            start = x if start < 0 else start
+        elif start >= 0:
+            return start, x
+        x += 1
+    return (end if start < 0 else start), end
+
+
+@kernel
+def _seeds(mask: Any, touching: Any, width: int, bar: int, begin: Any, end: Any, rows: Any) -> Any:
+    """Seed runs within the mask runs: begin, end, where each mask run's seeds start, joined parents."""
+    room = 2 * begin.size + width + 16
+    left, right, parent = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
+    seeds_of = np.zeros(begin.size + 1, np.int64)
+    n, previous = 0, 0
+    for y in range(rows.size - 1):
+        if n + width // 2 + 1 > room:
+            room = 2 * room + width
+            left, right, parent = grown(left, room), grown(right, room), grown(parent, room)
+        first, over, line = n, previous, y * width
+        for run in range(rows[y], rows[y + 1]):
+            x, stop = line + begin[run], line + end[run]
+            while x < stop:
+                a, b = _next_seed(mask, touching, x, stop, bar)
+                x = b
+                if a < b:
+                    left[n], right[n], parent[n] = a - line, b - line, n
+                    over = attach(left, right, parent, n, over, first, 1)
+                    n += 1
+            seeds_of[run + 1] = n
+        previous = first
+    return left[:n], right[:n], seeds_of, parent[:n]
+
+
+@kernel
+def _flood(
+    mask: Any, touching: Any, height: int, width: int, inner: bool, flat: Any,
+    queue: Any, head: Any, tail: Any, place: int, value: int, level: int,
+) -> Any:
+    """Give `value` to the unlabelled pixels around `place` and queue each at its level; the highest level."""
+    y, x = 1, 1
+    if not inner:
+        y, x = place // width, place % width
+    for dy in range(-1, 2):
+        for dx in range(-1, 2):
+            if inner or (0 <= y + dy < height and 0 <= x + dx < width):
+                near = place + dy * width + dx
+                if flat[near] == -1:
+                    flat[near] = value
+                    score = _level(mask, touching, near)
+                    queue[tail[score]] = near
+                    tail[score] += 1
+                    level = score if score > level else level
+    return level
+
+
+@kernel
+def _level(mask: Any, touching: Any, place: int) -> Any:
+    return np.int64(mask[place]) * (255 - np.int64(touching[place])) // 255
+
+
+@kernel
+def _wake(height: int, width: int, inner: bool, flat: Any, place: int) -> None:
+    """Mark the seed pixel that will reach `place`: the first in row-major order around it."""
+    y, x = 1, 1
+    if not inner:
+        y, x = place // width, place % width
+    for dy in range(-1, 2):
+        for dx in range(-1, 2):
+            if inner or (0 <= y + dy < height and 0 <= x + dx < width):
+                near = place + dy * width + dx
+                if flat[near] > 0:
+                    flat[near] |= _AWAKE
+                    return
+
+
+@kernel
+def _split(mask: Any, touching: Any, threshold: int, out: Any) -> Any:
+    height, width = out.shape
+    bar = threshold * 255
+    flat = out.reshape(-1)
+    begin, end, rows, component = runs(mask, height, width, threshold, 1)
+    components = number(component)
+    left, right, seeds_of, seed = _seeds(mask, touching, width, bar, begin, end, rows)
+    number(seed)
+
+    # several[c]: 0 no seed yet, -1 more than one, else its one seed.
+    several = np.zeros(components + 1, np.int64)
+    for run in range(begin.size):
+        c = component[run]
+        for s in range(seeds_of[run], seeds_of[run + 1]):
+            if several[c] == 0:
+                several[c] = seed[s]
+            elif several[c] != seed[s]:
+                several[c] = -1
+
+    # Runs of the components to flood, component after component, in row-major order.
+    first_of = np.zeros(components + 2, np.int64)
+    for run in range(begin.size):
+        if several[component[run]] < 0:
+            first_of[component[run] + 1] += 1
+    for c in range(components + 1):
+        first_of[c + 1] += first_of[c]
+    order, line_of = np.empty(first_of[components + 1], np.int64), np.empty(first_of[components + 1], np.int64)
+    fill, at_edge = first_of.copy(), np.zeros(components + 1, np.bool_)
+    for y in range(height):
+        x = 0
+        for run in range(rows[y], rows[y + 1]):
+            c = component[run]
+            if several[c] < 0:
+                order[fill[c]], line_of[fill[c]] = run, y * width
+                fill[c] += 1
+                at_edge[c] |= y == 0 or y == height - 1 or begin[run] == 0 or end[run] == width
+            span(out[y], x, begin[run], 0)
+            x = end[run]
+        span(out[y], x, width, 0)
+
+    head, tail = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    queue = np.empty(1024, np.int64)
+    for c in range(1, components + 1):
+        if several[c] >= 0:
+            continue
+        inner = not at_edge[c]
+        # Each pixel enters one queue once: counting the levels first gives every queue its room.
+        tail[:] = 0
+        for k in range(first_of[c], first_of[c + 1]):
+            run, line = order[k], line_of[k]
+            x = begin[run]
+            for s in range(seeds_of[run], seeds_of[run + 1] + 1):
+                stop = left[s] if s < seeds_of[run + 1] else end[run]
+                for place in range(line + x, line + stop):
+                    flat[place] = -1
+                    tail[_level(mask, touching, place)] += 1
+                if s < seeds_of[run + 1]:
+                    x = right[s]
+                    span(flat, line + left[s], line + x, seed[s])
+        waiting = 0
+        for score in range(256):
+            count = tail[score]
+            head[score] = tail[score] = waiting
+            waiting += count
+        if waiting > queue.size:
+            queue = np.empty(2 * waiting, np.int64)
+        # Most seed pixels have only labelled pixels around them: wake those that do not, then let them go
+        # in row-major order.
+        for k in range(first_of[c], first_of[c + 1]):
+            run, line = order[k], line_of[k]
+            x = begin[run]
+            for s in range(seeds_of[run], seeds_of[run + 1] + 1):
+                stop = left[s] if s < seeds_of[run + 1] else end[run]
+                for place in range(line + x, line + stop):
+                    _wake(height, width, inner, flat, place)
+                x = right[s] if s < seeds_of[run + 1] else x
+        level = 0
+        for k in range(first_of[c], first_of[c + 1]):
+            run, line = order[k], line_of[k]
+            for s in range(seeds_of[run], seeds_of[run + 1]):
+                for place in range(line + left[s], line + right[s]):
+                    if flat[place] >= _AWAKE:
+                        flat[place] = seed[s]
+                        level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
+                                       place, seed[s], level)
+        while waiting > 0:
+            while head[level] == tail[level]:
+                level -= 1
+            place = queue[head[level]]
+            head[level] += 1
+            waiting -= 1
+            level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
+                           place, flat[place], level)
+
+    # Number the instances by their first pixel, and write the pixels that were not flooded.
+    count = 0
+    final, of_seed = np.zeros(components + 1, np.int32), np.zeros(seed.size + 1, np.int32)
+    for y in range(height):
+        line = out[y]
+        for run in range(rows[y], rows[y + 1]):
+            c = component[run]
+            if several[c] >= 0:
+                if final[c] == 0:
+                    count += 1
+                    final[c] = count
+                span(line, begin[run], end[run], final[c])
+            else:
+                for i in range(begin[run], end[run]):
+                    s = line[i]
+                    if of_seed[s] == 0:
+                        count += 1
+                        of_seed[s] = count
+                    line[i] = of_seed[s]
+    return count
+
+
+def split(
+    mask_scores: NDArray[np.uint8],
+    touching: NDArray[np.uint8],
+    threshold: int = 127,
+    out: NDArray[np.int32] | None = None,
+) -> tuple[NDArray[np.int32], int]:
+    """Instances of a (height, width) pair of score channels, uint8 = round(255 p), and how many there are.
+
+    The mask is p0 > threshold. Seeds are the 8-connected components of mask pixels with
+    p0 (255 - p1) > 255 threshold. Each grows within its mask component, 8-connected: pixels are taken in
+    the order of falling p0 (255 - p1) // 255 and, among equals, of arrival; seed pixels come first, in
+    row-major order; neighbours of a pixel are visited in row-major order. A component without a seed is
+    one instance. Labels are int32, 0 outside the mask, 1 to count in the row-major order of each
+    instance's first pixel. Nothing is dropped for its size. `out`, if given, is overwritten and returned.
+    """
+    mask, border = plain(mask_scores, np.uint8), plain(touching, np.uint8)
+    if mask.shape != border.shape:
+        raise ValueError(f"mask scores of shape {mask.shape}, but a touching channel of {border.shape}")
+    if not 0 <= threshold <= 254:
+        raise ValueError(f"threshold is a score from 0 to 254, not {threshold}")
+    out = output(out, mask.shape)
+    return out, _split(mask.reshape(-1), border.reshape(-1), threshold, out)
