@@ -8,36 +8,20 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 
 from pipeline.errors import InputError
 from pipeline.grid import Window
 from pipeline.raster import open_raster, probe
 from pipeline.working import read_source, working_raster
-
-UTM = "EPSG:32645"
+from tests.images import north_up, write
 
 # affine 3 asks its users for `@`; rasterio 1.4 still multiplies
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
-
-
-def write(path: Path, data: np.ndarray | None = None, crs: str | None = UTM, **options: Any) -> Path:
-    if data is None:
-        data = np.random.default_rng(0).integers(1, 255, (3, 40, 60), dtype=np.uint8)
-    transform = options.pop("transform", from_origin(353000, 3058000, 0.5, 0.5))
-    tags = options.pop("tags", {})
-    profile = {"driver": "GTiff", "count": data.shape[0], "dtype": data.dtype.name, "crs": crs, **options}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", height=data.shape[1], width=data.shape[2], transform=transform, **profile) as f:
-            f.write(data)
-            f.update_tags(**tags)
-    return path
 
 
 def refused(path: Path | str, words: str) -> None:
@@ -153,7 +137,7 @@ def test_vrt_changes_with_its_source(tmp_path: Path) -> None:
 def test_gsd_is_on_the_ground(tmp_path: Path, crs: str, expected: float) -> None:
     """Web Mercator at 30 degrees north is 13 % finer than it says; US feet are feet."""
     origin = (9_000_000, 3_503_549.8) if crs == "EPSG:3857" else (980_000, 200_000)
-    path = write(tmp_path / "a.tif", crs=crs, transform=from_origin(*origin, 1, 1))
+    path = write(tmp_path / "a.tif", crs=crs, transform=north_up(*origin, 1, 1))
     assert open_raster(path).gsd == pytest.approx((expected, expected), rel=0.005)
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import from_origin
 
 from pipeline.errors import InputError, TileError
 from pipeline.grid import Window
 from pipeline.raster import open_raster
 from pipeline.working import WorkingRaster, read_source, working_raster
-from tests.test_raster import write
+from tests.images import north_up, write
 
 # affine 3 asks its users for `@`; rasterio 1.4 still multiplies
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -95,7 +94,7 @@ def test_bands_and_types(tmp_path: Path, bands: int, dtype: str) -> None:
 
 def test_degrees(tmp_path: Path) -> None:
     data = np.repeat(smooth(300, 400)[None], 3, axis=0)
-    path = write(tmp_path / "a.tif", data, crs="EPSG:4326", transform=from_origin(85.5, 27.6, 3e-6, 3e-6))
+    path = write(tmp_path / "a.tif", data, crs="EPSG:4326", transform=north_up(85.5, 27.6, 3e-6, 3e-6))
     working = working_raster(open_raster(path))
     assert "UTM zone 45N" in working.notes[0]
     assert rasterio.crs.CRS.from_wkt(working.crs).to_epsg() == 32645
@@ -116,7 +115,7 @@ def test_degrees(tmp_path: Path) -> None:
 
 
 def test_degrees_outside_utm(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tif", crs="EPSG:4326", transform=from_origin(10, 89, 1e-5, 1e-5))
+    path = write(tmp_path / "a.tif", crs="EPSG:4326", transform=north_up(10, 89, 1e-5, 1e-5))
     with pytest.raises(InputError, match="outside every UTM zone"):
         working_raster(open_raster(path))
 
@@ -136,7 +135,7 @@ def test_finer_than_models(tmp_path: Path) -> None:
 
 
 def test_oblong_pixels(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tif", transform=from_origin(353000, 3058000, 1.0, 0.5))
+    path = write(tmp_path / "a.tif", transform=north_up(353000, 3058000, 1.0, 0.5))
     working = working_raster(open_raster(path))
     assert working.shape == (40, 120)
     assert working.transform[0] == -working.transform[4] == 0.5
