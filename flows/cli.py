@@ -22,10 +22,14 @@ app = typer.Typer(
 models_app = typer.Typer(help="The models that are installed.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
-Image = Annotated[str | None, typer.Argument(metavar="IMAGE", help="A raster, URL, Zarr store or STAC item; or CITY.toml.")]
+Image = Annotated[
+    str | None, typer.Argument(metavar="IMAGE", help="A raster, URL, Zarr store, STAC item; or CITY.toml.")
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout.")]
 Direct = Annotated[bool, typer.Option("--direct", help="Run the phases in this process, without Prefect.")]
+
+INTERRUPTED = 130
 
 _at_work: list[Path] = []
 """The run's folder, once known: where the traceback of an unexpected error goes."""
@@ -235,20 +239,24 @@ def main() -> None:
 
 def _guarded() -> int:
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False)  # also an exit's status, and typer's own for Ctrl-C
+        if code == INTERRUPTED:
+            return _interrupted()
         return code if isinstance(code, int) else 0
     except (ResurveyError, typer.exceptions.TyperException) as error:
         said = error.format_message() if isinstance(error, typer.exceptions.TyperException) else str(error)
         sys.stderr.write(f"resurvey: {' '.join(said.split())}\n")
         return 1
-    except typer.Exit as left:
-        return left.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("resurvey: interrupted; the same command goes on where it stopped\n")
-        return 130
+        return _interrupted()
     except Exception as error:
         sys.stderr.write(f"resurvey: unexpected {type(error).__name__}: {_told(error)}\n")
         return 1
+
+
+def _interrupted() -> int:
+    sys.stderr.write("resurvey: interrupted; the same command goes on where it stopped\n")
+    return INTERRUPTED
 
 
 def _told(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Scores of products against truth: what `resurvey evaluate` and the demo print. The metrics are training's.
 
 Buildings that reach over the edge of what is scored are set aside on both sides: a truth counts only if it lies
-fully within, and a prediction only if it neither touches the edge nor lies mostly on a truth that was set aside.
+fully within; a prediction that finds none is false only if it neither touches the edge nor lies mostly on truths
+that were set aside.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import geopandas
     import numpy as np
     from numpy.typing import NDArray
+
+EDGE = 0.5
+"""Metres: a building cut by an image's edge ends on it only to within a pixel or so."""
 
 
 def read_vectors(path: Path) -> geopandas.GeoDataFrame:
@@ -86,41 +90,41 @@ def instances(
     import numpy as np
     import shapely
 
-    from training.metrics_instances import polygon_overlaps, score
+    from training.metrics_instances import InstanceScores, match, polygon_overlaps
 
     seen = np.asarray(pred.to_crs(truth.crs).geometry.array)
     true = np.asarray(truth.geometry.array)
+    overlaps = polygon_overlaps(true, seen)
+    found = match(overlaps, iou)
+    counts, free = np.ones(len(true), bool), found < 0
     if area is not None:
-        seen, true = _set_aside(seen, true, area)
-    counted = score(polygon_overlaps(true, seen), iou)
+        counts = shapely.covers(area, true)
+        # From the IoU back to the area shared; then how much of a prediction lies on truths that the edge cuts.
+        areas = shapely.area(true)[overlaps.truth] + _areas(seen)[overlaps.predicted]
+        both = overlaps.iou / (1 + overlaps.iou) * areas
+        on_edge = np.zeros(len(seen))
+        np.add.at(on_edge, overlaps.predicted, np.where(counts[overlaps.truth], 0, both))
+        clear = shapely.covers(area, seen) & (shapely.distance(shapely.boundary(area), seen) > EDGE)
+        free &= clear & (on_edge <= 0.5 * _areas(seen))
+    hits = int(counts[found[found >= 0]].sum())
+    counted = InstanceScores(hits, int(free.sum()), int(counts.sum()) - hits)
     return {
         "iou": iou,
-        "truths": len(true),
-        "predictions": len(seen),
-        "found": counted.true_positives,
+        "truths": int(counts.sum()),
+        "predictions": hits + int(free.sum()),
+        "found": hits,
         "recall": counted.recall,
         "precision": counted.precision,
         "f1": counted.f1,
     }
 
 
-def _set_aside(seen: NDArray[Any], true: NDArray[Any], area: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Predictions and truths that count within `area`."""
+def _areas(shapes: NDArray[Any]) -> NDArray[np.float64]:
+    """Areas, at least enough to divide by."""
     import numpy as np
     import shapely
 
-    within = shapely.covers(area, true)
-    edge = shapely.boundary(area)
-    # The margin: a building cut by the image's edge ends on it only to within a pixel or so.
-    counts = shapely.intersects(area, seen) & (shapely.distance(edge, seen) > 0.5)
-    counts &= shapely.covers(area, seen)
-    set_aside = true[~within]
-    rows, others = shapely.STRtree(set_aside).query(seen, predicate="intersects")
-    shared = shapely.area(shapely.intersection(shapely.make_valid(seen[rows]), shapely.make_valid(set_aside[others])))
-    covered: NDArray[np.float64] = np.zeros(len(seen))
-    np.add.at(covered, rows, shared)
-    counts &= covered <= 0.5 * shapely.area(seen)
-    return seen[counts], true[within]
+    return np.maximum(shapely.area(shapes), 1e-9)
 
 
 def classification(pred: Path, truth: Path, *, area: Path | None = None) -> dict[str, Any]:

@@ -27,14 +27,14 @@ def progress(quiet: bool = False) -> Iterator[Progress | None]:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description:<34}"), BarColumn(30), MofNCompleteColumn(),
-        TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        rich.TextColumn("{task.description:<34}"), rich.BarColumn(30), rich.MofNCompleteColumn(),
+        rich.TextColumn("elapsed"), rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with rich.Progress(*columns, console=Console(stderr=True)) as bars:
         known: dict[str, Any] = {}
 
         def update(phase: Phase, ended: int, due: int) -> None:

@@ -13,8 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
-from pipeline.errors import ResurveyError, SettingsError
-from pipeline.grid import check_tile
+from pipeline.errors import SettingsError
 
 STAGES = ("align", "classify", "refine", "split")
 """The stages, in the order they run. `refine` needs `classify`; the others stand alone."""
@@ -54,7 +53,7 @@ class Settings(BaseSettings):
     """Worker processes of the local cluster; one a core (or one a GPU) if not given."""
     scheduler: str | None = None
     """Address of a Dask scheduler that runs already, `tcp://host:8786`."""
-    tile: int = 1024
+    tile: int = Field(default=1024, ge=256, multiple_of=256)  # grid.WINDOW, which is a floor up
     """Side of a tile, px of its own level; a multiple of 256."""
     models: Path | None = None
     """A folder of model cards to use in place of the shipped ones."""
@@ -79,14 +78,6 @@ class Settings(BaseSettings):
     @classmethod
     def _split_stages(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-    @field_validator("tile")
-    @classmethod
-    def _check_tile(cls, value: int) -> int:
-        try:
-            return check_tile(value)
-        except ResurveyError as error:
-            raise ValueError(str(error).removeprefix(f"--tile {value}: ")) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -184,6 +175,8 @@ def _one_line(error: ValidationError, config: Path | None, from_file: Iterable[s
         return f"{option} is missing: give it on the command line, as RESURVEY_{name.upper()} or in a TOML file"
     if first["type"] == "literal_error":
         said = f"must be one of {', '.join(get_args(Device))}"
+    if name == "tile" and first["type"] in ("multiple_of", "greater_than_equal"):
+        said = f"must be a multiple of 256; try {max(256, round(int(first['input']) / 256) * 256)}"
     if not name:  # the checks over several fields name theirs themselves
         name, _, said = said.partition(": ")
     if config is not None and name in set(from_file):

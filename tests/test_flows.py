@@ -7,9 +7,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from flows.server import recording
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,7 +65,7 @@ class Fake:
         self.calls.append(f"close {phase.name}")
 
     def finish(self):
-        return Outcome(3 if mode == "incomplete" else 0, {"tiles": 4, "scores": {"rows": [1, 2]}}, folder)
+        return Outcome(3 if mode == "flaky" else 0, {"tiles": 4, "scores": {"rows": [1, 2]}}, folder)
 
 
 run = Fake()
@@ -81,8 +85,7 @@ with recording(folder / "work" / "prefect") as address:
 
         for _ in range(100):
             tasks = client.read_task_runs()
-            if all(task.state_type and task.state_type.is_final() if hasattr(task.state_type, "is_final") else
-                   task.state_type.value in ("COMPLETED", "FAILED") for task in tasks):
+            if all(task.state_type.value in ("COMPLETED", "FAILED") for task in tasks):
                 break
             time.sleep(0.1)
         flow_runs = client.read_flow_runs()
@@ -94,11 +97,17 @@ print(json.dumps({
 """
 
 
-def drive(tmp_path: Path, mode: str) -> dict:
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's state folder: the first run leaves a migrated database there, which the others start from."""
+    return tmp_path_factory.mktemp("state")
+
+
+def drive(tmp_path: Path, state: Path, mode: str) -> dict[str, Any]:
     """Run the script above in a process of its own: Prefect reads its settings at the import."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    environment = {**clean, "XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path / "home")}
-    (tmp_path / "home").mkdir(exist_ok=True)
+    environment = {**clean, "XDG_STATE_HOME": str(state), "HOME": str(tmp_path / "home")}
+    (tmp_path / "home").mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "run"), mode],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=170, check=False,
@@ -108,9 +117,9 @@ def drive(tmp_path: Path, mode: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow()
-def test_a_run_is_recorded_and_nothing_leaves_the_machine(tmp_path: Path) -> None:
-    found = drive(tmp_path, "plain")
+@pytest.mark.slow
+def test_a_run_is_recorded_and_nothing_leaves_the_machine(tmp_path: Path, state: Path) -> None:
+    found = drive(tmp_path, state, "plain")
     assert found["status"] == 0
     assert found["calls"] == [
         "ingest 1", "ingest 2", "close ingest", "close nothing", "split 1", "split 2", "close split",
@@ -127,28 +136,32 @@ def test_a_run_is_recorded_and_nothing_leaves_the_machine(tmp_path: Path) -> Non
     assert found["address"].startswith("http://127.0.0.1:")
     # Nothing outside the run's and the user's state folder; the artifacts stand in the run's own database.
     assert list((tmp_path / "home").iterdir()) == []
-    assert {path.name for path in tmp_path.iterdir()} == {"home", "run", "state"}
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "run"}
+    assert [path.name for path in state.rglob("*.db")] == [f"prefect-{version('prefect')}.db"]
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"work"}
     with sqlite3.connect(tmp_path / "run" / "work" / "prefect" / "prefect.db") as database:
         artifacts = dict(database.execute("select key, data from artifact").fetchall())
-    assert float(json.loads(artifacts["survey-progress"])) == 100
-    assert "| scores.rows | 2 |" in json.loads(artifacts["survey-report"])
+    assert float(artifacts["survey-progress"]) == 100
+    assert "| scores.rows | 2 |" in artifacts["survey-report"]
 
 
-@pytest.mark.slow()
-def test_a_batch_is_tried_again_but_not_after_wrong_input(tmp_path: Path) -> None:
-    found = drive(tmp_path, "flaky")
+@pytest.mark.slow
+def test_a_batch_is_tried_again_but_not_after_wrong_input(tmp_path: Path, state: Path) -> None:
+    found = drive(tmp_path, state, "flaky")
     assert found["calls"].count("split 2") == 2
     assert found["calls"].count("split 1") == 1
-    assert found["status"] == 0
+    assert (found["status"], found["flows"][0][1]) == (3, "Incomplete")  # failed tiles show in the run's state
     assert ["split 2 of 2", "Completed", 2] in found["tasks"]
-    found = drive(tmp_path, "refused")
+    found = drive(tmp_path / "again", state, "refused")
     assert found["calls"].count("split 1") == 1
     assert (found["status"], found["said"]) == (1, "a.tif: gone; bring it back")
 
 
-@pytest.mark.slow()
-def test_failed_tiles_show_in_the_runs_state(tmp_path: Path) -> None:
-    found = drive(tmp_path, "incomplete")
-    assert found["status"] == 3
-    assert found["flows"][0][1] == "Incomplete"
+def test_a_server_that_is_named_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example.org/api")
+    monkeypatch.setenv("PREFECT_HOME", "/somewhere")
+    with recording(tmp_path / "prefect") as address:
+        assert address == "http://prefect.example.org/api"
+        assert os.environ["PREFECT_HOME"] == "/somewhere"
+        assert os.environ["DO_NOT_TRACK"] == "1"
+    assert "DO_NOT_TRACK" not in os.environ

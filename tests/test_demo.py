@@ -1,0 +1,115 @@
+"""The demo city is what its README says, and the demo's scores count what they say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from shapely import affinity, box
+
+from catalogs.demo import FOLDER, demo_city
+from flows import evaluate
+from flows.demo import score
+from pipeline.errors import InputError
+
+CRS = "EPSG:32645"
+
+
+def frame(shapes: list[shapely.Geometry], **columns: list[int]) -> geopandas.GeoDataFrame:
+    """Polygons in metres."""
+    return geopandas.GeoDataFrame(columns, geometry=shapes, crs=CRS)
+
+
+def test_the_city_is_small_and_whole() -> None:
+    city = demo_city()
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 5e6
+    with rasterio.open(city.image) as image:
+        assert (image.shape, image.count, image.crs.to_epsg()) == ((2600, 2600), 3, 32645)
+        extent = box(*image.bounds)
+    truth, cadaster = geopandas.read_parquet(city.truth), geopandas.read_parquet(city.cadaster)
+    assert len(truth) == len(cadaster) == 511
+    assert (truth[city.key] == cadaster[city.key]).all()
+    assert truth[city.key].is_unique
+    assert truth.intersects(extent).all()
+    assert truth.within(extent).sum() == 487
+    assert cadaster.is_valid.all()
+    assert (shapely.get_num_coordinates(truth.geometry) == shapely.get_num_coordinates(cadaster.geometry)).all()
+
+
+def test_the_cadaster_lies_beside_it_by_a_smooth_field() -> None:
+    city = demo_city()
+    true, moved = (
+        shapely.get_coordinates(geopandas.read_parquet(path).geometry) for path in (city.truth, city.cadaster)
+    )
+    error = np.hypot(*(moved - true).T) / 0.15
+    assert np.median(error) == pytest.approx(11.3, abs=0.1)
+    assert np.abs((moved - true) / 0.15).max() <= 32.001
+    # Walls that two buildings share are still shared: one displacement a place.
+    _, first, inverse = np.unique(true, axis=0, return_index=True, return_inverse=True)
+    assert len(first) < len(true) - 511  # beyond the closing vertices
+    assert np.allclose(moved, moved[first][inverse.ravel()], atol=1e-6)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "demo")
+    (tmp_path / "demo" / "truth.parquet").unlink()
+    with pytest.raises(InputError, match=r"truth\.parquet: a file of the demo is missing"):
+        demo_city(tmp_path / "demo")
+
+
+def test_alignment_is_scored_in_order_or_by_key() -> None:
+    truth = frame([box(0, 0, 10, 10), box(20, 0, 30, 10), box(95, 0, 105, 10)], key=[7, 8, 9])
+    moved = frame([affinity.translate(shape, 3, 4) for shape in truth.geometry], key=[7, 8, 9])
+    found = evaluate.alignment(moved, truth, gsd=0.5, key=None)
+    assert (found["buildings"], found["median_m"], found["median_px"]) == (3, 5, 10)
+    assert (found["within_8"], found["mean_px"]) == (0, 10)
+    shuffled = moved.iloc[[2, 0, 1]]
+    area = box(0, -5, 100, 50)
+    by_key = evaluate.alignment(shuffled, truth, gsd=5, key="key", area=area)
+    assert (by_key["buildings"], by_key["median_px"], by_key["within_1"]) == (2, 1, 1)
+    elsewhere = evaluate.alignment(moved.to_crs("EPSG:4326"), truth, gsd=1, key="key")
+    assert elsewhere["median_px"] == pytest.approx(5, abs=1e-4)
+
+
+def test_alignment_refuses_what_does_not_correspond() -> None:
+    truth = frame([box(0, 0, 1, 1), box(2, 0, 3, 1)], key=[1, 2])
+    with pytest.raises(InputError, match=r"--pred has 1 rows, --truth 2"):
+        evaluate.alignment(truth.iloc[:1], truth, gsd=1, key=None)
+    with pytest.raises(InputError, match=r"--pred: needs a column 'name'"):
+        evaluate.alignment(truth, truth, gsd=1, key="name")
+    triangle = frame([shapely.Polygon([(0, 0), (1, 0), (0, 1)]), box(2, 0, 3, 1)], key=[1, 2])
+    with pytest.raises(InputError, match=r"row 0 of those compared has 4 vertices, its truth 5"):
+        evaluate.alignment(triangle, truth, gsd=1, key="key")
+
+
+def test_instances_at_the_edge_are_set_aside_on_both_sides() -> None:
+    area = box(0, 0, 100, 100)
+    truth = frame([box(10, 10, 20, 20), box(40, 40, 50, 50), box(95, 10, 110, 20)])
+    seen = frame([
+        box(11, 10, 21, 20),  # found
+        box(95, 10, 100, 20),  # at the edge: not counted
+        box(94, 10, 99, 20),  # lies on a truth that the edge cuts: not counted
+        box(70, 70, 80, 80),  # false
+    ])  # fmt: skip
+    found = evaluate.instances(seen, truth, area=area)
+    assert (found["truths"], found["predictions"], found["found"]) == (2, 2, 1)
+    assert (found["recall"], found["precision"], found["f1"]) == (0.5, 0.5, 0.5)
+
+
+def test_scores_of_a_perfect_run(tmp_path: Path) -> None:
+    city = demo_city()
+    shutil.copy(city.truth, tmp_path / "cadaster_aligned.parquet")
+    with rasterio.open(city.image) as image:
+        extent = box(*image.bounds)
+    truth = geopandas.read_parquet(city.truth)
+    truth.set_geometry(truth.intersection(extent)).to_parquet(tmp_path / "buildings.parquet")
+    figures = score(city, tmp_path)
+    assert figures["before"]["buildings"] == 487
+    assert figures["before"]["median_px"] > 10
+    assert figures["after"]["median_px"] == 0
+    assert figures["buildings"]["recall"] == figures["buildings"]["precision"] == 1
