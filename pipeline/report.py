@@ -25,10 +25,10 @@ _LOOKS = Path(catalogs.__file__).parent / "styles"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write_report(folder: Path, data: ReportData) -> Path:
-    """Write `report.html` into a run's folder, whole or not at all, and return its path."""
-    path = Path(folder) / NAME
-    draft = path.with_name(f".{NAME}.part")
+def write_report(path: Path, data: ReportData) -> Path:
+    """Write the page to `path` (DIR/report.html), whole or not at all, and return it."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.part")
     try:
         draft.write_text(page(data), encoding="utf-8")
         os.replace(draft, path)

@@ -44,8 +44,8 @@ def map_payload(data: ReportData) -> tuple[str, str, list[str]]:
         before, after, rows = before.take(chosen), after.take(chosen), rows[chosen]
     if len(before) < len(data.status):
         notes.append(
-            f"The map draws {number(len(before))} of {number(len(data.status))} cadaster polygons: the least sure, the most "
-            "shifted, and an even sample of the rest."
+            f"The map draws {number(len(before))} of {number(len(data.status))} cadaster polygons: the least sure, "
+            "the most shifted, and an even sample of the rest."
         )
     payload: dict[str, Any] = {
         "width": data.shape[1],

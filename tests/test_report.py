@@ -18,7 +18,7 @@ from pipeline import certificate
 from pipeline.errors import StoreError
 from pipeline.grid import TileGrid, Window
 from pipeline.ledger import Receipt
-from pipeline.report import Changes, Ragged, ReportData, page, rows_to_show, write_report
+from pipeline.report import NAME, Changes, Ragged, ReportData, page, rows_to_show, write_report
 from pipeline.report_charts import histogram, number
 from pipeline.report_map import stretch_of
 
@@ -98,7 +98,7 @@ class Links(HTMLParser):
 
 
 def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
-    path = write_report(tmp_path, make())
+    path = write_report(tmp_path / NAME, make())
     text = path.read_text(encoding="utf-8")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     assert len(text) < 6_000_000
@@ -190,7 +190,7 @@ def test_ragged_boxes_and_take() -> None:
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"report\.html: cannot be written"):
-        write_report(tmp_path / "nowhere", make())
+        write_report(tmp_path / "nowhere" / NAME, make())
     with pytest.raises(ValueError, match="same vertices"):
         page(make(after=squares(np.zeros((3, 2)))))
 
