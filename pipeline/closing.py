@@ -16,7 +16,9 @@ from pipeline.ledger import Ledger, Receipt
 from pipeline.report_fill import report_data
 from pipeline.stage import Phase
 
-PACKAGES = ("resurvey", "torch", "numpy", "numba", "zarr", "rasterio", "pyproj", "shapely", "pyarrow", "dask", "prefect")
+PACKAGES = (
+    "resurvey", "torch", "numpy", "numba", "zarr", "rasterio", "pyproj", "shapely", "pyarrow", "dask", "prefect",
+)  # fmt: skip
 STYLED = ("cadaster_aligned", "buildings", "changes", "classes", "displacement")
 
 
@@ -167,7 +169,7 @@ def figures_of(certified: dict[str, Any], receipts: Sequence[Receipt], seconds: 
     return {
         "complete": certified["complete"],
         "verdicts": certified["counts"],
-        "status": export.get("cadaster_aligned", {}).get("status", {}),
+        "status": export.get("cadaster_aligned", {}).get("rows_by_status", {}),
         "buildings": export.get("buildings", {}).get("rows"),
         "changes": export.get("changes", {}).get("changes", {}),
         "seconds": round(seconds, 1),

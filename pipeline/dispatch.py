@@ -100,7 +100,8 @@ def local_cluster(workers: int, scratch: Path, threads: int = 1) -> Iterator[OnC
     with warnings.catch_warnings():
         # Dask warns when it has to pick another dashboard port; no dashboard is asked for.
         warnings.simplefilter("ignore", UserWarning)
-        dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS, "distributed.comm.timeouts.connect": "60s"})
+        dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS})
+        dask.config.set({"distributed.comm.timeouts.connect": "60s"})
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
@@ -136,10 +137,8 @@ def existing_cluster(address: str) -> Iterator[OnCluster]:
 def _receipts(task: Task, rows: list[dict[str, Any]], attempt: int) -> list[Receipt]:
     """What a worker answered, as receipts: each stage of the task carries its own fingerprint."""
     prints = task.payload.get("fingerprints", {})
-    return [
-        Receipt(**{"fingerprint": prints.get(row["stage"], task.fingerprint), "written": now(), "attempt": attempt, **row})
-        for row in rows
-    ]
+    common = {"written": now(), "attempt": attempt}
+    return [Receipt(**{**common, "fingerprint": prints.get(row["stage"], task.fingerprint), **row}) for row in rows]
 
 
 def _lost(task: Task, attempt: int, error: BaseException) -> Receipt:

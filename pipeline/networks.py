@@ -62,6 +62,7 @@ def load(name: str, folder: str | None, device: str) -> torch.nn.Module:
     from pathlib import Path
 
     import torch
+
     from catalogs.cards import load_card, load_weights
 
     card = load_card(name, Path(folder) if folder else None)
@@ -71,7 +72,7 @@ def load(name: str, folder: str | None, device: str) -> torch.nn.Module:
     network.to(device)
     if device == "cpu":
         torch.set_num_threads(1)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def centre_crop(array: NDArray[Any], side: int) -> NDArray[Any]:

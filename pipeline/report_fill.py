@@ -206,5 +206,3 @@ def _seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
     for receipt in receipts:
         total[receipt.stage] = total.get(receipt.stage, 0.0) + receipt.seconds
     return total
-
-

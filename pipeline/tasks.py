@@ -244,13 +244,15 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     fields = [f"{step.name}-field" for step in job.align_steps]
     if phase == "conflate":
         written = [_state(ledger, "export", key) for key in ("cadaster_aligned", "buildings")]
-        payload = {"failed": failed_windows(job, ledger, ["ingest", "mask", "split"])}
-        yield Task("conflate", "changes", fingerprint("conflate", EXPORT_VERSION, written, payload, job.copies), payload=payload)
+        unseen = {"failed": failed_windows(job, ledger, ["ingest", "mask", "split"])}
+        print_ = fingerprint("conflate", EXPORT_VERSION, written, unseen, job.copies)
+        yield Task("conflate", "changes", print_, payload=unseen)
         return
     products: dict[str, tuple[list[str], dict[str, object]]] = {}
     if job.align_steps:
         last = f"{job.align_steps[-1].name}-move"
-        unmoved = sorted(key for step in job.align_steps for key, r in ledger.of(f"{step.name}-move").items() if not r.done)
+        moves = [ledger.of(f"{step.name}-move") for step in job.align_steps]
+        unmoved = sorted({key for receipts in moves for key, receipt in receipts.items() if not receipt.done})
         failed = failed_windows(job, ledger, ["ingest", *fields])
         stages = ["index", "ingest", last, *fields]
         products["cadaster_aligned"] = (stages, {"failed": failed, "unmoved": unmoved})
@@ -260,13 +262,19 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         products["classes"] = ([name], {"failed": failed_windows(job, ledger, [name])})
     if "split" in job.stages:
         large = {task.key for task in _large(job, ledger)}
-        parts = [["split", key] for key, r in sorted(ledger.of("split").items()) if r.status == "ok"]
-        parts += [["split-large", key] for key, r in sorted(ledger.of("split-large").items()) if r.status == "ok" and key in large]
+        found = [("split", ledger.of("split")), ("split-large", ledger.of("split-large"))]
+        parts = [
+            [name, key]
+            for name, receipts in found
+            for key, receipt in sorted(receipts.items())
+            if receipt.status == "ok" and (name == "split" or key in large)
+        ]
         products["buildings"] = (["split", "split-large"], {"parts": parts})
     for key, (stages, payload) in products.items():
         written = [ledger.digest(stage) for stage in stages]
         options = [job.copies, job.sort, job.min_area_m2]
-        yield Task("export", key, fingerprint("export", EXPORT_VERSION, key, written, options, payload), payload=payload)
+        print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
+        yield Task("export", key, print_, payload=payload)
 
 
 def failed_windows(job: Job, ledger: Ledger, stages: list[str]) -> dict[str, list[list[int]]]:

@@ -41,7 +41,8 @@ def border(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]
             continue
         worst = max(worst, float(np.abs(small - large).max()))
         measured += 1
-    figures = {"difference": worst, "unit": unit, "halo": halo, "reference_halo": halo * LARGER, "windows": measured}
+    figures: dict[str, Any] = {"difference": worst, "unit": unit, "halo": halo, "windows": measured}
+    figures["reference_halo"] = halo * LARGER
     if not measured:
         return [row(stage, key, "empty", **figures)]
     return [row(stage, key, "ok", digest_of(key), **figures)]

@@ -73,7 +73,7 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
     path = Path(job.folder) / "cadaster_aligned.parquet"
     write_geoparquet(path, table, cadaster.crs, geometry=name, sort="hilbert" if job.sort else None)
     counts = np.bincount(back.status, minlength=len(STATUSES)).tolist()
-    figures = {"rows": len(cadaster), "status": dict(zip(STATUSES, counts, strict=True)), "renamed": renamed}
+    figures = {"rows": len(cadaster), "rows_by_status": dict(zip(STATUSES, counts, strict=True)), "renamed": renamed}
     return _with_copies(job, path), figures
 
 
@@ -94,7 +94,8 @@ def buildings(job: Job, payload: dict[str, Any]) -> Products:
         ]
     )
     path = Path(job.folder) / "buildings.parquet"
-    rows = write_geoparquet(path, _building_rows(job, table, schema), job.crs, schema=schema, sort="hilbert", expected_rows=len(table))
+    batches = _building_rows(job, table, schema)
+    rows = write_geoparquet(path, batches, job.crs, schema=schema, sort="hilbert", expected_rows=len(table))
     return _with_copies(job, path), {"rows": rows}
 
 

@@ -65,9 +65,7 @@ def classify(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Ro
     if reader.image is None:
         return [row(name, key, "nodata") for name in due]
     coarse = network_of(job, "coarse")
-    refiner = network_of(job, "refiner") if "refine" in due else None
     shape = (len(due), 3, tile.core.height, tile.core.width)
-    answers = np.zeros(shape, np.uint8)
 
     def forward(window: Window) -> NDArray[np.float32] | None:
         image = reader.cut(window.grow(coarse_stage.HALO))
@@ -76,7 +74,9 @@ def classify(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Ro
         scores = coarse_stage.coarse_scores(coarse, image, job.device)
         results = []
         for name in due:
-            final = scores if name == "classify" else refine_stage.refined_scores(refiner, scores, image, job.device)
+            final = scores
+            if name == "refine":
+                final = refine_stage.refined_scores(network_of(job, "refiner"), scores, image, job.device)
             results.append(coarse_stage.probabilities(final, window.height))
         return np.concatenate(results)
 

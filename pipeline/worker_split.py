@@ -48,8 +48,8 @@ def split_large(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list
     part, audit = split_component(lambda window: read_scores(job, window), component, shape)
     arrays = {**buildings.part_arrays(part), **{f"seam_{name}": value for name, value in audit_arrays(audit).items()}}
     digest = _write(job, stage, key, arrays)
-    merged = int(audit.merged.sum())
-    return [row(stage, key, "ok" if len(part) else "empty", digest, buildings=len(part), seams=len(audit.merged), merged=merged)]
+    figures = {"buildings": len(part), "seams": len(audit.merged), "merged": int(audit.merged.sum())}
+    return [row(stage, key, "ok" if len(part) else "empty", digest, **figures)]
 
 
 def audit_arrays(audit: Any) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,104 @@
+"""The whole line on a corner of the demo city: complete, nothing lost, and the same however it was cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.run import Outcome, survey
+from pipeline.settings import load
+from pipeline.verify import verify
+from tests.small_city import PRODUCTS, cut
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SIDE = 1100
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return cut(tmp_path_factory.mktemp("city"), SIDE)
+
+
+@pytest.fixture(scope="module")
+def whole(city: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The city as one tile, in this process."""
+    return run(city, tmp_path_factory.mktemp("whole") / "out", 1280, 1)
+
+
+def run(city: tuple[Path, Path], out: Path, tile: int, workers: int) -> Outcome:
+    return survey(load(image=str(city[0]), cadaster=str(city[1]), out=out, tile=tile, workers=workers))
+
+
+def test_a_run_is_complete_and_verifies(whole: Outcome) -> None:
+    assert whole.exit_status == 0
+    assert whole.figures["failed"] == []
+    found = verify(whole.folder)
+    assert found.problems == ()
+    assert found.complete
+    others = ("displacement.parquet", "report.html", "item.json", "run.json", "events.jsonl", "classes.qml")
+    for name in PRODUCTS + others:
+        assert (whole.folder / name).is_file(), name
+
+
+def test_every_row_comes_back_once_and_in_order(city: tuple[Path, Path], whole: Outcome) -> None:
+    import geopandas
+
+    before, after = geopandas.read_parquet(city[1]), geopandas.read_parquet(whole.folder / "cadaster_aligned.parquet")
+    assert len(after) == len(before) and after.crs == before.crs
+    for column in before.columns.drop("geometry"):
+        assert after[column].tolist() == before[column].tolist(), column
+    assert (after.geometry.is_valid | ~before.geometry.is_valid).all()
+    assert set(after["status"]) <= {"moved", "unmoved", "outside", "nodata", "invalid"}
+    assert (after["status"] == "moved").mean() > 0.9
+
+
+def test_the_border_of_a_window_changes_nothing_beyond_rounding(whole: Outcome) -> None:
+    certificate = json.loads((whole.folder / "certificate.json").read_text())
+    borders = certificate["window_border"]
+    assert set(borders) == {"alignment", "coarse", "refiner", "mask"}
+    for name, said in borders.items():
+        assert said["windows"] >= 1, name
+        # Displacements reach tens of pixels: rounding of float32 there is about 1e-5.
+        assert said["difference"] <= (1e-4 if name == "alignment" else 1e-5), name
+
+
+@pytest.mark.parametrize(("tile", "workers"), [(512, 1), (256, 2)])
+def test_tiled_is_whole_to_the_byte(
+    city: tuple[Path, Path], whole: Outcome, tmp_path: Path, tile: int, workers: int
+) -> None:
+    other = run(city, tmp_path / "out", tile, workers)
+    assert other.exit_status == 0
+    for name in PRODUCTS:
+        assert (other.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+def test_a_second_run_does_nothing_and_changes_nothing(city: tuple[Path, Path], whole: Outcome) -> None:
+    ledger = whole.folder / "work" / "ledger.jsonl"
+    receipts, bytes_of = ledger.read_bytes(), {name: (whole.folder / name).read_bytes() for name in PRODUCTS}
+    assert run(city, whole.folder, 1280, 1).exit_status == 0
+    assert ledger.read_bytes() == receipts
+    assert all((whole.folder / name).read_bytes() == old for name, old in bytes_of.items())
+
+
+def test_the_scene_opens_in_xarray_with_its_crs(whole: Outcome) -> None:
+    import rioxarray  # noqa: F401 - gives datasets their .rio
+    import xarray
+
+    scene = whole.folder / "work" / "scene.zarr"
+    with xarray.open_zarr(scene, group="image/1", consolidated=False, decode_coords="all") as data:
+        assert data.rio.crs.to_epsg() == 32645
+        assert data["image"].shape == (3, SIDE, SIDE)
+
+
+def test_buildings_are_valid_and_apart(whole: Outcome) -> None:
+    import geopandas
+
+    buildings = geopandas.read_parquet(whole.folder / "buildings.parquet")
+    assert buildings["building_id"].is_unique
+    assert buildings.geometry.is_valid.all()
+    assert (buildings["area_m2"] >= 4).all()
+    np.testing.assert_allclose(buildings.area, buildings["area_m2"], rtol=1e-6)
