@@ -93,7 +93,7 @@ def verify(folder: Folder, json: Json = False) -> int:
 
 
 @app.command()
-@with_shared("config", "cadaster", "cadaster_crs", "cadaster_layer", "stages")
+@with_shared("config", "cadaster", "cadaster_crs", "cadaster_layer")
 def demo(given: dict[str, Any], direct: Direct = False, json: Json = False) -> int:
     """Run the main job on the demo city and score it against the truth."""
     from catalogs.demo import demo_city

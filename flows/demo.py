@@ -21,13 +21,11 @@ def score(city: DemoCity, folder: Path) -> dict[str, Any]:
     with rasterio.open(city.image) as image:
         area, gsd = shapely.box(*image.bounds), float(image.res[0])
     truth = read_vectors(city.truth)
-    figures = {
-        "before": alignment(read_vectors(city.cadaster), truth, gsd=gsd, key=city.key, area=area),
-        "after": alignment(
-            read_vectors(folder / "cadaster_aligned.parquet"), truth, gsd=gsd, key=city.key, area=area
-        ),
-    }
-    buildings = folder / "buildings.parquet"
+    figures: dict[str, Any] = {}
+    aligned, buildings = folder / "cadaster_aligned.parquet", folder / "buildings.parquet"
+    if aligned.is_file():
+        for name, path in (("before", city.cadaster), ("after", aligned)):
+            figures[name] = alignment(read_vectors(path), truth, gsd=gsd, key=city.key, area=area)
     if buildings.is_file():
         figures["buildings"] = instances(read_vectors(buildings), truth, area=area)
     return figures
@@ -41,18 +39,8 @@ def tell(city: DemoCity, outcome: Outcome, figures: dict[str, Any], as_json: boo
         return
     from catalogs.demo import ATTRIBUTION
 
-    before, after = figures["before"], figures["after"]
-    show.say(f"Vertices of {before['buildings']} buildings that lie fully within the image, against the truth:")
-    rows = [
-        ("median", f"{before['median_px']:.1f} px ({before['median_m']:.2f} m)",
-         f"{after['median_px']:.1f} px ({after['median_m']:.2f} m)"),
-        ("mean", f"{before['mean_px']:.1f} px ({before['mean_m']:.2f} m)",
-         f"{after['mean_px']:.1f} px ({after['mean_m']:.2f} m)"),
-    ]  # fmt: skip
-    rows += [
-        (f"within {px} px", f"{before[f'within_{px}']:.0%}", f"{after[f'within_{px}']:.0%}") for px in (1, 2, 4, 8)
-    ]
-    show.table(rows, ("", "cadaster", "aligned"))
+    if "after" in figures:
+        _tell_alignment(figures["before"], figures["after"])
     if "buildings" in figures:
         found = figures["buildings"]
         show.say(
@@ -62,3 +50,13 @@ def tell(city: DemoCity, outcome: Outcome, figures: dict[str, Any], as_json: boo
     show.say(f"Products: {outcome.folder}")
     show.say(f"Report:   {outcome.folder / 'report.html'}")
     show.say(ATTRIBUTION)
+
+
+def _tell_alignment(before: dict[str, Any], after: dict[str, Any]) -> None:
+    show.say(f"Vertices of {before['buildings']} buildings that lie fully within the image, against the truth:")
+    rows = [
+        (name, *(f"{each[f'{name}_px']:.1f} px ({each[f'{name}_m']:.2f} m)" for each in (before, after)))
+        for name in ("median", "mean")
+    ]
+    rows += [(f"within {px} px", *(f"{each[f'within_{px}']:.0%}" for each in (before, after))) for px in (1, 2, 4, 8)]
+    show.table(rows, ("", "cadaster", "aligned"))
