@@ -68,7 +68,8 @@ class ReportData:
     a window of level 1 for the close-ups. `status`, `dx_m`, `dy_m`, `confidence`: one a cadaster row (N,).
     `shown` (k,): rows whose polygons are in `before` and `after` (same vertices, k polygons each); see
     `rows_to_show`. `vectors` (m, 5), samples of the field: x, y px, dx_m, dy_m,
-    confidence. `scores`: group → name → value.
+    confidence. `scores`: group → name → value. `phase_seconds`: wall time by phase, `wall_seconds` of the whole run;
+    what workers spent is summed from `receipts`.
     """
 
     title: str
@@ -93,6 +94,7 @@ class ReportData:
     change_places: Changes | None = None
     vectors: np.ndarray | None = None
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    wall_seconds: float | None = None
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: Sequence[Mapping[str, Any]] = ()

@@ -43,9 +43,8 @@ def figures(data: ReportData) -> str:
     for kind in ("missing", "new", "changed"):
         if kind in data.changes:
             figures.append((number(int(data.changes[kind])), f"{kind} buildings"))
-    seconds = sum(data.phase_seconds.values())
-    if seconds:
-        figures.append((_clock(seconds), "wall time"))
+    if data.wall_seconds:
+        figures.append((_clock(data.wall_seconds), "wall time"))
     return "".join(f"<div class='card figure'><b>{value}</b><span>{name}</span></div>" for value, name in figures)
 
 
@@ -183,7 +182,7 @@ def times(data: ReportData) -> str:
         for name, times in by.items()
     ]
     if rows:
-        parts.append(card("Work by stage: total, tasks × median", bars(rows, "#7b8794")))
+        parts.append(card("Workers' time by stage: total, tasks × median", bars(rows, "#7b8794")))
     slow = sorted(data.receipts, key=lambda receipt: (-receipt.seconds, receipt.stage, receipt.key))[:8]
     if slow:
         lines = "".join(
