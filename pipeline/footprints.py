@@ -152,7 +152,7 @@ def index_cadaster(cadaster: Cadaster, working: WorkingRaster, folder: Path) -> 
     order = np.argsort(cell[:, 0] * columns + cell[:, 1], kind="stable")
     rows, cell = usable[order], cell[order]
     begins = np.flatnonzero(np.any(np.diff(cell, axis=0, prepend=-1) != 0, axis=1))
-    ends = np.append(begins[1:], len(rows))
+    ends = np.append(begins, len(rows))[1:]
     taken_rings = ranges(row_rings[rows], row_rings[rows + 1])
     tables: dict[str, NDArray[Any]] = {
         "status": status,

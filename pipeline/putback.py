@@ -144,6 +144,7 @@ def put_back(
 
     factor = movable.astype(np.float64)
     applied = np.zeros(len(shared.starts))
+    broken = np.empty(0, dtype=np.int64)
     groups: Ints | None = None
     while True:
         wanted = shared.least(factor)
@@ -154,7 +155,7 @@ def put_back(
         spread[changed] = delta
         wkb.write_xy(data, position[vertices], xy[vertices] + spread[shared.point[vertices]])
         applied = wanted
-        touched = np.unique(vertex_row[vertices])
+        touched = np.union1d(vertex_row[vertices], broken)  # a neighbour may have shortened it already
         touched = touched[movable[touched]]
         broken = touched[~valid_rows(result, touched)]
         if not len(broken):
