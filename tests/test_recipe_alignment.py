@@ -15,7 +15,7 @@ from training.align_chain import Case, ChainSettings, align, make_case, polygons
 from training.align_scores import factors_for, load_trained, score
 from training.chips import LabelledScene
 from training.deform import gaussian_field, misalign
-from training.recipes.alignment import AlignmentTrainee, losses, place_weights, to_batch
+from training.recipes.alignment import AlignmentTrainee, blends, losses, place_weights, to_batch
 
 FIELD = gaussian_field(np.random.default_rng(0))
 
@@ -212,3 +212,11 @@ def test_a_checkpoint_gives_the_network_without_its_head(tmp_path: Path) -> None
     network = load_trained(tmp_path)
     torch.testing.assert_close(network.head.bias, trainee.network.head.bias)
     torch.testing.assert_close(network.merge2[0].weight, trainee.network.merge2[0].weight)
+
+
+def test_the_true_raster_is_faded_out_and_gone_at_last() -> None:
+    rng = np.random.default_rng(0)
+    assert (blends(0, 100, rng, 5) == 1).all()
+    middle = blends(150, 100, rng, 400).flatten()
+    assert middle.min() == 0 and middle.max() > 0.9 and 0.5 < float((middle == 0).float().mean()) < 0.8
+    assert (blends(300, 100, rng, 5) == 0).all() and (blends(0, 0, rng, 5) == 0).all()
