@@ -8,8 +8,9 @@ from models.coarse_fcn import CoarseFCN
 from models.refiner import Refiner
 from tests.test_targets_classes import scene
 from training.city import city
+from training.class_fields import city_field, draw_batch, resampled
 from training.loop import fit
-from training.recipes.classification import city_field, draw_batch, evaluate, predict, resampled
+from training.recipes.classification import evaluate, predict
 from training.targets_classes import BUILDING, ROAD, UNKNOWN, partial_loss
 
 torch.set_num_threads(1)

@@ -16,6 +16,7 @@ from training.targets_classes import (
     ROAD,
     UNKNOWN,
     draw_lines,
+    no_road_by_colour,
     partial_loss,
     scene_codes,
 )  # fmt: skip
@@ -108,3 +109,12 @@ def test_unknown_pixels_cost_nothing_and_give_no_gradient() -> None:
     loss = partial_loss(scores, codes, torch.ones(6))
     loss.backward()
     assert loss.item() == 0 and scores.grad is not None and not scores.grad.isnan().any() and not scores.grad.any()
+
+
+def test_colour_tells_meadows_and_leafless_woods_from_asphalt() -> None:
+    image = np.zeros((3, 30, 90), np.uint8)
+    image[:] = 120
+    image[:, :, :30] = np.array([90, 130, 70])[:, None, None]
+    image[:, :, 60:] = np.array([120, 100, 80])[:, None, None]
+    assert no_road_by_colour(image)[15, (5, 45, 85)].tolist() == [True, False, False]
+    assert no_road_by_colour(image, brown=True)[15, (5, 45, 85)].tolist() == [True, False, True]

@@ -53,6 +53,21 @@ def scene_codes(scene: LabelledScene, area: NDArray[np.bool_], gsd: float) -> ND
     return codes
 
 
+def no_road_by_colour(image: NDArray[np.uint8], brown: bool = False) -> NDArray[np.bool_]:
+    """Pixels (H, W) of a stretched image (3, H, W) uint8 that are no road by their colour.
+
+    Vegetation (excess green, averaged over some 4 px) everywhere; `brown`: leafless wood and soil too, where
+    the roads are known to be gray. For training only: it turns NOT_BUILDING into BACKGROUND.
+    """
+    import cv2
+
+    smooth = cv2.GaussianBlur(image.transpose(1, 2, 0).astype(np.float32), (0, 0), 2)
+    red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
+    total = red + green + blue + 30
+    found = (2 * green - red - blue) / total > 0.10
+    return np.asarray(found | ((red - blue) / total > 0.06) if brown else found)
+
+
 def grid_shape(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
     """(height, width) of a raster resampled by `scale`."""
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

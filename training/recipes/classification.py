@@ -15,176 +15,28 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.coarse_fcn import MARGIN, CoarseFCN
 from models.refiner import Refiner
-from training.areas import split
-from training.chips import LabelledScene, load_scenes, stretch
-from training.city import City, city
-from training.loop import fit
+from training.class_fields import Field, draw_batch, evaluation_fields, training_fields
+from training.loop import fit, load_network
 from training.metrics_classes import count, figures, total
-from training.roads_by_hand import with_roads
-from training.targets_classes import UNKNOWN, draw_lines, grid_shape, partial_loss, scene_codes
+from training.targets_classes import partial_loss
 
 logger = logging.getLogger(__name__)
-
-TRAINING = {
-    "banepa_np": ((0.6, 0.8), 6.0),
-    "massachusetts_us_f": ((1.0,), 3.0),
-    "massachusetts_us": ((1.0,), 0.8),
-    "zanzibar_tz_a": ((0.6, 0.9), 2.0),
-    "catanduanes_ph_a": ((0.6, 0.8), 1.0),
-    "rio_br_a": ((0.5, 0.8), 1.5),
-    "vegas_us": ((0.6, 0.9), 0.7),
-    "vegas_roads_us": ((0.6, 0.9), 1.5),
-    "bakerlake_ca_1": ((0.5, 0.8), 1.5),
-}
-"""Scene (or the beginning of its name) -> working GSDs, and how often it is drawn."""
-
-EVALUATION = {
-    "banepa_np": 0.6, "massachusetts_us_b": 1.0, "zanzibar_tz_b": 0.8, "catanduanes_ph_b": 0.8, "rio_br_b": 0.5,
-    "vegas_us": 0.6, "vegas_roads_us": 0.6, "bakerlake_ca_2": 0.5,
-}  # fmt: skip
-"""Evaluation areas and the GSD that they are scored at."""
 
 WEIGHTS = torch.tensor([1.5, 2.0, 1.0, 1.0, 1.0, 0.0])
 """Weights of the codes: buildings and roads are few."""
 
 INTERMEDIATE = 0.3
 """Share of the refiner's loss that is taken over iterations 1 to 4."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A scene at a working GSD: image (3, H, W) uint8, stretched, nodata 0; codes (H, W) uint8."""
-
-    name: str
-    gsd: float
-    image: NDArray[np.uint8]
-    codes: NDArray[np.uint8]
-
-
-def resampled(scene: LabelledScene, area: NDArray[np.bool_], gsd: float, around: int = 80) -> Field:
-    """The part of a scene that has `area`, and `around` px more, averaged to `gsd`; percentiles are the scene's."""
-    import cv2
-
-    codes = with_roads(scene, scene_codes(scene, area, gsd), gsd)
-    shape = grid_shape(scene.valid.shape, scene.gsd / gsd)
-    rows, columns = np.flatnonzero((codes != UNKNOWN).any(1)), np.flatnonzero((codes != UNKNOWN).any(0))
-    box = tuple(
-        slice(max(0, int(k[0]) - around), min(side, int(k[-1]) + 1 + around))
-        for k, side in zip((rows, columns), shape, strict=True)
-    )
-    weight = cv2.resize(scene.valid.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)[box]
-    image = np.zeros((3, *weight.shape), np.uint8)
-    for k in range(3):  # band by band: whole cities in float32 would not fit
-        band = stretch(scene.image[k : k + 1], scene.valid)[0]
-        small = cv2.resize(band, shape[::-1], interpolation=cv2.INTER_AREA)[box]
-        image[k] = np.round(255 * np.where(weight > 0, small / np.maximum(weight, 1e-6), 0).clip(0, 1))
-    return Field(scene.name, gsd, image, codes[box])
-
-
-def city_field(made: City) -> Field:
-    """A procedural city with roads and buildings, both complete."""
-    shape = made.image.shape[1:]
-    scene = LabelledScene(
-        "city", made.gsd, made.image, np.ones(shape, bool), np.ones(shape, bool), made.coords,
-        made.ring_offsets, made.polygon_offsets, made.roads,
-    )  # fmt: skip
-    codes = scene_codes(scene, scene.labelled, made.gsd)
-    road = draw_lines(made.roads, made.road_widths, codes.shape)
-    codes[codes >= 1] = np.where(road, 1, 2)[codes >= 1]
-    image = np.round(255 * stretch(made.image, scene.valid)).astype(np.uint8)
-    return Field("city", made.gsd, image, codes)
-
-
-def training_fields(data: Path, cities: int = 10) -> tuple[list[Field], NDArray[np.float64]]:
-    """Everything trained on and the probability that a chip comes from each."""
-    fields, weights = [], []
-    for scene in _scenes(data, TRAINING):
-        area = split(scene)[0]
-        if not (area & scene.valid).any():
-            continue
-        prefix = next(p for p in TRAINING if scene.name.startswith(p))
-        gsds, often = TRAINING[prefix]
-        for gsd in gsds:
-            fields.append(resampled(scene, area, gsd))
-            weights.append(often / len(gsds))
-    for seed in range(cities):
-        gsd = (0.6, 0.8, 1.0)[seed % 3]
-        fields.append(city_field(city((640, 640), gsd, 1000 + seed, density=0.2 + 0.07 * seed)))
-        weights.append(3.0 / cities)
-    return fields, np.array(weights) / np.sum(weights)
-
-
-def evaluation_fields(data: Path) -> list[Field]:
-    """The evaluation areas, each at its GSD."""
-    return [resampled(scene, split(scene)[1], EVALUATION[scene.name]) for scene in _scenes(data, EVALUATION)]
-
-
-def _scenes(data: Path, wanted: Any) -> Any:
-    """Scenes whose names begin as wanted, one after the other, so that only one is in memory."""
-    names = sorted(path.parent.name for path in data.glob("*/*.tif"))
-    for name in names:
-        if any(name.startswith(prefix) for prefix in wanted):
-            yield load_scenes(data, [name])[0]
-
-
-def draw_batch(
-    fields: Sequence[Field], weights: NDArray[np.float64], rng: np.random.Generator, *, chips: int, side: int,
-    around: int, misregister: float = 0.0,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Images (chips, 3, side + 2 around, same) float32 in 0..1 and codes (chips, side, side) int64.
-
-    Chips lie where something is labelled, are turned and mirrored, scaled by 0.85 to 1.2, and change in
-    brightness, contrast and tint. `misregister`: codes are shifted by up to as many metres, chip by chip.
-    """
-    images, targets = [], []
-    while len(images) < chips:
-        field = fields[rng.choice(len(fields), p=weights)]
-        cut = round((side + 2 * around) * rng.uniform(0.85, 1.2))
-        half = cut // 2
-        y, x = (int(rng.integers(0, n)) for n in field.codes.shape)
-        window = _window(field.codes, y - half, x - half, cut, UNKNOWN)
-        inner = window[around:-around, around:-around]
-        if (inner != UNKNOWN).mean() < 0.3 or ((inner < 2).mean() < 0.02 and rng.random() < 0.6):
-            continue
-        if misregister:
-            dy, dx = np.round(rng.uniform(-misregister, misregister, 2) / field.gsd).astype(int)
-            window = _window(field.codes, y - half + dy, x - half + dx, cut, UNKNOWN)
-        image = np.stack([_window(band, y - half, x - half, cut, 0) for band in field.image])
-        turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
-        image, window = np.rot90(image, turn, (1, 2)), np.rot90(window, turn)
-        if mirror:
-            image, window = image[:, :, ::-1], window[:, ::-1]
-        size = (side + 2 * around,) * 2
-        picture = torch.from_numpy(image.astype(np.float32) / 255)[None]
-        picture = F.interpolate(picture, size, mode="bilinear", antialias=cut > size[0])[0]
-        codes = F.interpolate(torch.from_numpy(window.astype(np.float32))[None, None], size, mode="nearest-exact")
-        gain = torch.from_numpy(rng.uniform(0.8, 1.25) * rng.uniform(0.92, 1.08, (3, 1, 1))).float()
-        lift = torch.from_numpy(rng.uniform(-0.08, 0.08) + rng.uniform(-0.03, 0.03, (3, 1, 1))).float()
-        there = (picture > 0).any(0)
-        images.append(((picture - 0.4) * gain + 0.4 + lift).clamp(0, 1) * there)
-        targets.append(codes[0, 0, around:-around, around:-around].long())
-    return torch.stack(images), torch.stack(targets)
-
-
-def _window(array: NDArray[Any], y: int, x: int, side: int, fill: int) -> NDArray[Any]:
-    """The (side, side) window at (y, x), which may lie outside."""
-    out = np.full((side, side), fill, array.dtype)
-    y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + side, array.shape[0]), min(x + side, array.shape[1])
-    if y1 > y0 and x1 > x0:
-        out[y0 - y : y1 - y, x0 - x : x1 - x] = array[y0:y1, x0:x1]
-    return out
 
 
 @torch.no_grad()
@@ -229,8 +81,6 @@ def main(
     only_evaluate: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Train both networks into `out`/coarse and `out`/refiner, score them, write `out`/evaluation.json."""
-    from training.loop import load_network
-
     torch.manual_seed(seed)
     layout = torch.channels_last
     coarse = CoarseFCN().to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -243,7 +93,7 @@ def main(
         fields, often = training_fields(data)
 
         def coarse_loss(step: int, rng: np.random.Generator) -> Tensor:
-            image, codes = draw_batch(fields, often, rng, chips=8, side=128, around=MARGIN, misregister=misregister)
+            image, codes = draw_batch(fields, often, rng, chips=4, side=128, around=MARGIN, misregister=misregister)
             image = image.to(device).contiguous(memory_format=layout)
             return partial_loss(coarse(image), codes.to(device), weights)
 
