@@ -87,17 +87,15 @@ def gdal_settings() -> Iterator[None]:
     """GDAL within bounds: small block cache, no directory listings over the network, few retries."""
     import rasterio
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.Env(
-            GDAL_CACHEMAX=CACHE_MB,
-            GDAL_HTTP_MAX_RETRY=3,
-            GDAL_HTTP_RETRY_DELAY=1,
-            GDAL_HTTP_TIMEOUT=60,
-            GDAL_HTTP_CONNECTTIMEOUT=10,
-            GDAL_NUM_THREADS=1,
-        ):
-            yield
+    with rasterio.Env(
+        GDAL_CACHEMAX=CACHE_MB,
+        GDAL_HTTP_MAX_RETRY=3,
+        GDAL_HTTP_RETRY_DELAY=1,
+        GDAL_HTTP_TIMEOUT=60,
+        GDAL_HTTP_CONNECTTIMEOUT=10,
+        GDAL_NUM_THREADS=1,
+    ):
+        yield
 
 
 def open_gdal(name: str) -> rasterio.DatasetReader:
@@ -118,14 +116,9 @@ def open_gdal(name: str) -> rasterio.DatasetReader:
 
 def open_zarr(name: str, variable: str) -> xarray.DataArray:
     """The array `variable` of the Zarr store `name`, (band, y, x), lazily, raw values."""
-    import rioxarray  # noqa: F401  the .rio accessor
-    import xarray
-
     opened: dict[tuple[str, str], xarray.DataArray] = _local.__dict__.setdefault("stores", {})
     if (name, variable) not in opened:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about consolidated metadata, which v3 does not need
-            dataset = xarray.open_zarr(name, chunks=None, decode_coords="all", mask_and_scale=False)
+        dataset = _open_store(name)
         array = dataset[variable]
         spatial = (array.rio.y_dim, array.rio.x_dim)
         band = [dim for dim in array.dims if dim not in spatial]
@@ -141,7 +134,7 @@ def _gdal_header(path: str) -> RasterHeader:
 
     name = gdal_name(path)
     try:
-        with gdal_settings(), rasterio.open(name, sharing=False) as source:
+        with gdal_settings(), _without_place(), rasterio.open(name, sharing=False) as source:
             if source.count == 0 or source.width == 0 or source.height == 0:
                 inside = f"; it holds {len(source.subdatasets)} others, name one" if source.subdatasets else ""
                 raise InputError(f"{path}: an image with no bands{inside}")
@@ -178,15 +171,29 @@ def _gdal_header(path: str) -> RasterHeader:
     return replace(header, gsd=ground_sampling(header.crs, header.transform, header.shape))
 
 
-def _zarr_header(path: str) -> RasterHeader:
+@contextmanager
+def _without_place() -> Iterator[None]:
+    """Keep quiet about images that lie nowhere: they are refused with a line of their own. Plan only:
+    changing the warnings' filters is not safe among threads."""
+    import rasterio
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
+
+
+def _open_store(name: str) -> xarray.Dataset:
     import rioxarray  # noqa: F401  the .rio accessor
     import xarray
 
+    # not consolidated: version 3 does not need it, and looking for it warns
+    return xarray.open_zarr(name, chunks=None, decode_coords="all", mask_and_scale=False, consolidated=False)
+
+
+def _zarr_header(path: str) -> RasterHeader:
     fix = "write one with rioxarray: (band, y, x) with spatial_ref"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = xarray.open_zarr(path, chunks=None, decode_coords="all", mask_and_scale=False)
+        dataset = _open_store(path)
     except Exception as error:  # xarray and zarr raise what their engines raise: anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a Zarr store of an image ({reason}); {fix}") from None

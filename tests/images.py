@@ -1,4 +1,4 @@
-"""Small GeoTIFFs for tests."""
+"""Small GeoTIFFs and scenes for tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.transform import Affine
+
+from pipeline.raster import open_raster
+from pipeline.scene import Scene, blocks, create_scene, ingest_tile, open_scene
+from pipeline.statistics import statistics
+from pipeline.working import WorkingRaster, working_raster
 
 UTM = "EPSG:32645"
 
@@ -31,3 +36,17 @@ def write(path: Path, data: np.ndarray | None = None, crs: str | None = UTM, **o
             f.write(data)
             f.update_tags(**tags)
     return path
+
+
+def ingest(folder: Path, data: np.ndarray, **options: Any) -> tuple[Scene, WorkingRaster]:
+    """An ingested scene with statistics, of `data` (bands, height, width) at 0.5 m, and its working raster."""
+    transform = north_up(353000, 3058000, 0.5, 0.5)
+    photometric = "RGB" if data.shape[0] == 3 else "MINISBLACK"
+    path = write(folder / "image.tif", data, transform=transform, photometric=photometric, **options)
+    working = working_raster(open_raster(path))
+    root = folder / "scene.zarr"
+    create_scene(root, working)
+    for tile in blocks(working.shape):
+        ingest_tile(working, root, tile.key)
+    statistics(root)
+    return open_scene(root), working

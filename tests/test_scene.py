@@ -15,8 +15,6 @@ from pipeline.errors import StoreError
 from pipeline.grid import LEVELS, Window, level_shape
 from pipeline.raster import open_raster
 from pipeline.scene import (
-    Scene,
-    blocks,
     coarse_share,
     create_scene,
     ingest_tile,
@@ -26,22 +24,8 @@ from pipeline.scene import (
     read_stretched,
     read_valid,
 )
-from pipeline.statistics import statistics
-from pipeline.working import WorkingRaster, working_raster
-from tests.images import north_up, write
-
-
-def ingest(folder: Path, data: np.ndarray, **options: object) -> tuple[Scene, WorkingRaster]:
-    transform = north_up(353000, 3058000, 0.5, 0.5)
-    photometric = "RGB" if data.shape[0] == 3 else "MINISBLACK"
-    path = write(folder / "image.tif", data, transform=transform, photometric=photometric, **options)
-    working = working_raster(open_raster(path))
-    root = folder / "scene.zarr"
-    create_scene(root, working)
-    for tile in blocks(working.shape):
-        ingest_tile(working, root, tile.key)
-    statistics(root)
-    return open_scene(root), working
+from pipeline.working import working_raster
+from tests.images import ingest, write
 
 
 def naive_level(data: np.ndarray, valid: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,40 +96,6 @@ def test_all_nodata(tmp_path: Path) -> None:
     assert made.statistics is not None
     assert made.statistics.count == 0
     assert not read_stretched(made, 1, Window(0, 0, 40, 40)).any()
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64", "int32"])
-def test_statistics_equal_numpy(tmp_path: Path, dtype: str) -> None:
-    rng = np.random.default_rng(0)
-    data = rng.normal(90, 30, (2, 150, 170)).clip(1, 250)
-    if dtype != "uint8":
-        data = data * 37 - (4000 if dtype != "uint16" else 0)
-    data = data.astype(dtype)
-    nodata = 0
-    data[:, :30] = nodata
-    made, _ = ingest(tmp_path, data, nodata=nodata)
-    found = made.statistics
-    assert found is not None
-    valid = (data != nodata).any(axis=0)
-    pixels = data[:, valid].astype(np.float32 if dtype.startswith("f") else np.float64)
-    assert found.level == 1
-    assert found.count == valid.sum()
-    assert found.p1 == pytest.approx(np.percentile(pixels, 1, axis=1), rel=1e-6)
-    assert found.p99 == pytest.approx(np.percentile(pixels, 99, axis=1), rel=1e-6)
-    assert found.minimum == pytest.approx(pixels.min(axis=1))
-    assert found.maximum == pytest.approx(pixels.max(axis=1))
-    assert found.mean == pytest.approx(pixels.mean(axis=1), rel=1e-5)
-    assert found.std == pytest.approx(pixels.std(axis=1), rel=1e-4)
-    assert statistics(made.root) == found
-
-
-def test_statistics_of_a_large_scene_come_from_a_coarse_level(tmp_path: Path) -> None:
-    data = np.random.default_rng(0).integers(1, 255, (1, 2100, 2300), dtype=np.uint8)
-    made, _ = ingest(tmp_path, data)
-    assert made.statistics is not None
-    assert made.statistics.level == 2
-    coarse = read_image(made, 2, Window(0, 0, 1050, 1150))
-    assert made.statistics.p99 == pytest.approx([np.percentile(coarse, 99)])
 
 
 def test_stretch(tmp_path: Path) -> None:
