@@ -17,19 +17,32 @@ from flows.server import recording
 
 ROOT = Path(__file__).parents[1]
 
-SCRIPT = """
-import json, socket, sys
-from pathlib import Path
-
-outside = []
+AUDIT = """
+import os, sys
 
 
 def audit(event, args):
-    if event == "socket.connect" and isinstance(args[1], tuple) and args[1][0] not in ("127.0.0.1", "::1", "localhost"):
-        outside.append(str(args[1]))
+    if event == "socket.getaddrinfo":
+        host = args[0]
+    elif event == "socket.connect" and isinstance(args[1], tuple):
+        host = args[1][0]
+    else:
+        return
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host not in (None, "", "127.0.0.1", "::1", "localhost", "0.0.0.0"):
+        with open(os.environ["OUTSIDE"], "a") as file:
+            file.write(f"{event} {host}\\n")
 
 
 sys.addaudithook(audit)
+"""
+"""As `sitecustomize`: in the driver and in every process it starts, connections beyond this machine are noted."""
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+
 from flows.server import recording
 from pipeline.errors import InputError
 from pipeline.run import Outcome
@@ -90,7 +103,7 @@ with recording(folder / "work" / "prefect") as address:
             time.sleep(0.1)
         flow_runs = client.read_flow_runs()
 print(json.dumps({
-    "status": status, "said": said, "calls": run.calls, "outside": outside, "address": address,
+    "status": status, "said": said, "calls": run.calls, "address": address,
     "flows": [[r.name, r.state_name, sorted(r.tags), r.parameters] for r in flow_runs],
     "tasks": sorted([t.name, t.state_name, t.run_count] for t in tasks),
 }))
@@ -106,6 +119,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drive(tmp_path: Path, state: Path, mode: str) -> dict[str, Any]:
     """Run the script above in a process of its own: Prefect reads its settings at the import."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    (tmp_path / "hook").mkdir(parents=True)
+    (tmp_path / "hook" / "sitecustomize.py").write_text(AUDIT)
+    clean |= {"PYTHONPATH": str(tmp_path / "hook"), "OUTSIDE": str(tmp_path / "hook" / "outside")}
     environment = {**clean, "XDG_STATE_HOME": str(state), "HOME": str(tmp_path / "home")}
     (tmp_path / "home").mkdir(parents=True)
     done = subprocess.run(
@@ -124,19 +140,19 @@ def test_a_run_is_recorded_and_nothing_leaves_the_machine(tmp_path: Path, state:
     assert found["calls"] == [
         "ingest 1", "ingest 2", "close ingest", "close nothing", "split 1", "split 2", "close split",
     ]  # fmt: skip
-    ((name, state, tags, parameters),) = found["flows"]
-    assert (name, state) == ("run", "Completed")
+    ((name, ended, tags, parameters),) = found["flows"]
+    assert (name, ended) == ("run", "Completed")
     assert {"resurvey", "align", "split"} <= set(tags)
     assert parameters["tile"] == 1024
     assert [task[0] for task in found["tasks"]] == [
         "ingest 1 of 2", "ingest 2 of 2", "split 1 of 2", "split 2 of 2",
     ]  # fmt: skip
     assert {task[1] for task in found["tasks"]} == {"Completed"}
-    assert found["outside"] == []
+    assert not (tmp_path / "hook" / "outside").exists()
     assert found["address"].startswith("http://127.0.0.1:")
     # Nothing outside the run's and the user's state folder; the artifacts stand in the run's own database.
     assert list((tmp_path / "home").iterdir()) == []
-    assert {path.name for path in tmp_path.iterdir()} == {"home", "run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "hook", "run"}
     assert [path.name for path in state.rglob("*.db")] == [f"prefect-{version('prefect')}.db"]
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"work"}
     with sqlite3.connect(tmp_path / "run" / "work" / "prefect" / "prefect.db") as database:
