@@ -1,1 +1,28 @@
 """Numba kernels: arrays in, arrays out. No file, no object, no thread of their own."""
+
+from __future__ import annotations
+
+
+def warm() -> None:
+    """Compile or load every kernel once, on tiny arrays: before tasks are dispatched, not inside them.
+
+    Takes about half a minute with a cold cache and well under a second with a warm one.
+    """
+    import numpy as np
+
+    from pipeline.kernels import components, rasterise, sample, simplify, smooth, split, trace, wkb
+
+    scores = np.full((4, 9), 255, np.uint8)
+    labels, count = split.split(scores, np.zeros_like(scores))
+    components.label(scores)
+    components.properties(labels, count)
+    coords, rings, polygons, _ = trace.trace(labels)
+    coords, rings, polygons = simplify.simplify(coords, rings, polygons, 1.0)
+    rasterise.fill(coords, rings, polygons, (4, 9))
+    rasterise.outline(coords, rings, (4, 9))
+    field = np.zeros((1, 4, 9), np.float32)
+    sample.bilinear(field, coords)
+    smooth.gaussian(field, 1.0, 1)
+    buffer, offsets = wkb.encode_polygons(coords, rings, polygons)
+    position = wkb.walk(buffer, offsets)[0]
+    wkb.write_xy(buffer, position, wkb.read_xy(buffer, position))

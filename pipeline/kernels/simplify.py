@@ -1,0 +1,259 @@
+"""Douglas-Peucker on a whole layer at once: a wall that two polygons share stays one wall.
+
+Rings are cut into chains at junctions, the points where more than two different edges meet. A point inside
+a chain lies on no other chain, so that "is it kept?" has one answer for all rings through it. Before that,
+straight horizontal and vertical edges get the vertices of others that lie on them (a tracer merges collinear
+ones, so three houses in a row meet the street's long edge in the middle of it).
+
+A chain whose simplification would cross or touch anything, or pass over a vertex of something else, or make
+a ring collapse, tries again with less, and in the end stays as it was; so valid polygons stay valid, and
+disjoint ones disjoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.kernels.conflicts import conflicts
+from pipeline.kernels.jit import kernel, plain
+
+_TRIES = 5
+
+
+@kernel
+def _between(a: Any, b: Any, order: Any, level: float, low: float, high: float) -> Any:
+    """Places in `order` (points by a, then b) of the points with a == level and low < b < high."""
+    first, last = 0, order.size
+    while first < last:
+        middle = (first + last) >> 1
+        k = order[middle]
+        if a[k] < level or (a[k] == level and b[k] <= low):
+            first = middle + 1
+        else:
+            last = middle
+    last = first
+    while last < order.size and a[order[last]] == level and b[order[last]] < high:
+        last += 1
+    return first, last
+
+
+@kernel
+def _node(
+    ids: Any, ring_offsets: Any, x: Any, y: Any, by_x: Any, by_y: Any, fill: bool, out: Any, out_offsets: Any
+) -> Any:
+    """Rings as point numbers, not closed, without repeats, with the points that lie on level or upright edges."""
+    n = 0
+    for ring in range(ring_offsets.size - 1):
+        for i in range(ring_offsets[ring], ring_offsets[ring + 1] - 1):
+            p, q = ids[i], ids[i + 1]
+            if p == q:
+                continue
+            if fill:
+                out[n] = p
+            n += 1
+            if x[p] == x[q]:
+                first, last = _between(x, y, by_x, x[p], min(y[p], y[q]), max(y[p], y[q]))
+                forward, order = y[p] < y[q], by_x
+            elif y[p] == y[q]:
+                first, last = _between(y, x, by_y, y[p], min(x[p], x[q]), max(x[p], x[q]))
+                forward, order = x[p] < x[q], by_y
+            else:
+                continue
+            if fill:
+                for k in range(last - first):
+                    out[n + k] = order[first + k] if forward else order[last - 1 - k]
+            n += last - first
+        out_offsets[ring + 1] = n
+    return n
+
+
+@kernel
+def _junctions(points: Any, offsets: Any, count: int) -> Any:
+    """Whether a point has other than two different neighbours over all rings."""
+    first, second = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+    junction = np.zeros(count, np.bool_)
+    for ring in range(offsets.size - 1):
+        size = offsets[ring + 1] - offsets[ring]
+        for i in range(size):
+            p = points[offsets[ring] + i]
+            for step in (1, size - 1):
+                q = points[offsets[ring] + (i + step) % size]
+                if first[p] < 0 or first[p] == q:
+                    first[p] = q
+                elif second[p] < 0 or second[p] == q:
+                    second[p] = q
+                else:
+                    junction[p] = True
+    for p in range(count):
+        junction[p] |= second[p] < 0
+    return junction
+
+
+@kernel
+def _chains(points: Any, offsets: Any, junction: Any) -> Any:
+    """Every chain once: its points with both ends, offsets, and the chain of each point inside one.
+
+    A chain runs from its smaller end, a ring without junctions from its smallest point, so that neither
+    the order of the rings nor their direction matters.
+    """
+    chain_of = np.full(junction.size, -1, np.int64)
+    out, out_offsets = np.empty(2 * points.size + 1, np.int64), np.zeros(points.size + 1, np.int64)
+    n, chains = 0, 0
+    for ring in range(offsets.size - 1):
+        base, size = offsets[ring], offsets[ring + 1] - offsets[ring]
+        start, smallest = -1, 0
+        for i in range(size):
+            if junction[points[base + i]] and start < 0:
+                start = i
+            if points[base + i] < points[base + smallest]:
+                smallest = i
+        start = smallest if start < 0 else start
+        i = start
+        while i < start + size:
+            j = i + 1
+            while j < start + size and not junction[points[base + j % size]]:
+                j += 1
+            inside = points[base + (i + 1) % size]
+            if j == i + 1 or chain_of[inside] < 0:
+                a, b = points[base + i % size], points[base + j % size]
+                before_b = points[base + (j - 1) % size]
+                forward = a < b or (a == b and inside <= before_b)
+                for k in range(j - i + 1):
+                    out[n + k] = points[base + (i + k if forward else j - k) % size]
+                for k in range(1, j - i):
+                    chain_of[out[n + k]] = chains
+                n += j - i + 1
+                chains += 1
+                out_offsets[chains] = n
+            i = j
+    return out[:n], out_offsets[: chains + 1], chain_of
+
+
+@kernel
+def _farthest(x: Any, y: Any, chain: Any, i: int, j: int) -> Any:
+    """The place between `i` and `j` that is farthest from the segment between them, and its squared distance."""
+    ax, ay = x[chain[i]], y[chain[i]]
+    dx, dy = x[chain[j]] - ax, y[chain[j]] - ay
+    length = dx * dx + dy * dy
+    far, best = i, -1.0
+    for k in range(i + 1, j):
+        px, py = x[chain[k]] - ax, y[chain[k]] - ay
+        t = 0.0
+        if length > 0.0:
+            t = min(max((px * dx + py * dy) / length, 0.0), 1.0)
+        px, py = px - t * dx, py - t * dy
+        distance = px * px + py * py
+        if distance > best or (distance == best and length == 0.0 and chain[k] < chain[far]):
+            far, best = k, distance
+    return far, best
+
+
+@kernel
+def _thin(x: Any, y: Any, chains: Any, first: int, last: int, tolerance: float, stack: Any, keep: Any) -> None:
+    """Mark what Douglas-Peucker keeps of the chain at places `first` to `last`; all of it if tolerance < 0."""
+    for k in range(first + 1, last):
+        keep[chains[k]] = tolerance < 0
+    keep[chains[first]] = keep[chains[last]] = True
+    if tolerance < 0:
+        return
+    depth, i, j = 0, first, last
+    while True:
+        far, distance = _farthest(x, y, chains, i, j)
+        # A chain that ends where it began needs a second anchor, however small it is.
+        if far > i and (distance > tolerance * tolerance or chains[i] == chains[j]):
+            keep[chains[far]] = True
+            stack[depth] = j
+            depth += 1
+            j = far
+        elif depth > 0:
+            i = j
+            depth -= 1
+            j = stack[depth]
+        else:
+            return
+
+
+@kernel
+def _simplify(x: Any, y: Any, points: Any, offsets: Any, tolerance: float) -> Any:
+    """Which points stay. Chains in conflict try again with half their tolerance, then stay as they were."""
+    junction = _junctions(points, offsets, x.size)
+    chains, chain_offsets, chain_of = _chains(points, offsets, junction)
+    count = chain_offsets.size - 1
+    keep, again, tries = np.zeros(x.size, np.bool_), np.ones(count, np.bool_), np.zeros(count, np.int64)
+    stack = np.empty(chains.size + 2, np.int64)
+    found = True
+    while found:
+        for chain in range(count):
+            if again[chain]:
+                limit = tolerance / 2.0 ** tries[chain] if tries[chain] < _TRIES else -1.0
+                _thin(x, y, chains, chain_offsets[chain], chain_offsets[chain + 1] - 1, limit, stack, keep)
+                again[chain] = False
+                tries[chain] += 1
+        found = conflicts(x, y, chains, chain_offsets, keep, again)
+        for ring in range(offsets.size - 1):
+            kept = 0
+            for i in range(offsets[ring], offsets[ring + 1]):
+                kept += keep[points[i]]
+            if kept < 3:
+                for i in range(offsets[ring], offsets[ring + 1]):
+                    if not keep[points[i]]:
+                        again[chain_of[points[i]]] = found = True
+    return keep
+
+
+@kernel
+def _emit(x: Any, y: Any, points: Any, offsets: Any, keep: Any) -> Any:
+    coords = np.empty((points.size + offsets.size, 2), np.float64)
+    ring_offsets = np.zeros(offsets.size, np.int64)
+    n = 0
+    for ring in range(offsets.size - 1):
+        first = n
+        for i in range(offsets[ring], offsets[ring + 1]):
+            if keep[points[i]]:
+                coords[n, 0], coords[n, 1] = x[points[i]], y[points[i]]
+                n += 1
+        if n > first:
+            coords[n, 0], coords[n, 1] = coords[first, 0], coords[first, 1]
+            n += 1
+        ring_offsets[ring + 1] = n
+    return coords[:n], ring_offsets
+
+
+def simplify(
+    coords: NDArray[np.float64],
+    ring_offsets: NDArray[np.int64],
+    polygon_offsets: NDArray[np.int64],
+    tolerance: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """The same polygons with fewer vertices, none of the old ones farther than `tolerance` from the new line.
+
+    All rings are simplified together, in the units of `coords`: an edge or chain that two rings share comes
+    out the same in both, junctions stay, and corners of neighbours that lie on a straight horizontal or
+    vertical edge become vertices of it. Every polygon and ring comes back, in order. Valid in, valid out,
+    and no new overlaps: where that could break, a chain keeps more of its
+    vertices, if need be all. `tolerance` 0 only removes
+    vertices on straight lines. The result for a group of touching polygons depends on nothing but the
+    group and what comes within the tolerance of it.
+    """
+    points = plain(coords, np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all() or not tolerance >= 0:
+        raise ValueError("polygons to simplify need finite coordinates and a tolerance of 0 or more")
+    rings = plain(ring_offsets, np.int64)
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    ordered = points[order]
+    new = np.ones(len(points), np.bool_)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    ids = np.empty(len(points), np.int64)
+    ids[order] = np.cumsum(new) - 1
+    x, y = ordered[new, 0].copy(), ordered[new, 1].copy()
+    by_x, by_y = np.arange(x.size), np.lexsort((x, y))
+    none, offsets = np.empty(0, np.int64), np.zeros(rings.size, np.int64)
+    total = _node(ids, rings, x, y, by_x, by_y, False, none, offsets)
+    noded = np.empty(total, np.int64)
+    _node(ids, rings, x, y, by_x, by_y, True, noded, offsets)
+    keep = _simplify(x, y, noded, offsets, float(tolerance))
+    thin, thin_offsets = _emit(x, y, noded, offsets, keep)
+    return thin, thin_offsets, plain(polygon_offsets, np.int64).copy()
