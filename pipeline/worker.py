@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.errors import ResurveyError
-from pipeline.job import Job, read_job
+from pipeline.job import read_job
 
 Row = dict[str, Any]
 
@@ -42,7 +42,7 @@ def run_task(folder: str, stage: str, key: str, payload: dict[str, Any]) -> list
     try:
         job = read_job(folder)
         rows = _handler(stage)(job, stage, key, payload)
-    except Exception as error:  # noqa: BLE001 - the receipt carries it
+    except Exception as error:
         names = payload.get("stages", [stage])
         rows = [{"stage": name, "key": key, "status": "failed", "reason": reason_of(error)} for name in names]
     seconds, peak = time.perf_counter() - start, peak_rss_mb()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from pipeline import footprints, polygons, raster, scene, statistics as scene_statistics, working
+from pipeline import footprints, polygons, raster, scene, working
+from pipeline import statistics as scene_statistics
 from pipeline.errors import TileError
 from pipeline.job import CADASTER, SCENE, Job
 from pipeline.ledger import digest_of, fingerprint
