@@ -186,6 +186,22 @@ def test_instances_cover_the_mask_once(kind: str) -> None:
     assert mask.reshape(-1)[part.building_id].all()
 
 
+@pytest.mark.parametrize("kind", SCENES)
+def test_simplified_outlines_are_valid_and_share_their_walls(kind: str) -> None:
+    shape = (90, 100)
+    scores, valid = SCENES[kind](shape, 11), holes(shape, 12)
+    traced, part = whole(scores, valid, 0.0), whole(scores, valid)
+    assert part.coords.shape[0] <= traced.coords.shape[0]
+    np.testing.assert_array_equal(part.building_offsets, traced.building_offsets)
+    shapes = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, part.coords, (part.ring_offsets, part.polygon_offsets)
+    )
+    assert shapely.is_valid(shapes).all()
+    # Nothing overlaps: the union is as large as the sum.
+    union = shapely.union_all(shapes)
+    assert union.area == pytest.approx(shapely.area(shapes).sum(), rel=1e-9)
+
+
 def test_measures_worked_by_hand() -> None:
     scores = np.zeros((2, 6, 8), np.uint8)
     scores[0] = 20

@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pipeline.buildings import Integers, Ragged, SplitPart, empty_part, offsets_of, take_polygons
+from pipeline.buildings import Integers, SplitPart, empty_part, offsets_of, take_polygons
 from pipeline.faces import CAP, FaceRecord, face_record
 from pipeline.grid import Tile, Window
-from pipeline.kernels import components, simplify, trace
+from pipeline.kernels import components
 from pipeline.kernels import split as splitter
 from pipeline.kernels.jit import plain
+from pipeline.stages.outlines import simplified, trace_labels
 
 HALO = 256
 """Pixels of the mask level that a tile reads beyond its core (77 m at 0.3 m): nearly all components are
@@ -106,15 +107,6 @@ def whole(table: npt.NDArray[np.void], window: Window, shape: tuple[int, int]) -
     return flags
 
 
-def outlines(labels: Labels, window: Window, tolerance: float) -> tuple[Ragged, Integers]:
-    """Polygons of a label raster at `window`, px in the scene, and the label of each."""
-    coords, ring_offsets, polygon_offsets, label = trace.trace(labels)
-    coords = coords + np.array([window.x0, window.y0], np.float64)
-    if tolerance > 0:
-        coords, ring_offsets, polygon_offsets = simplify.simplify(coords, ring_offsets, polygon_offsets, tolerance)
-    return (coords, ring_offsets, polygon_offsets), label.astype(np.int64)
-
-
 def split_components(
     mask_scores: Bytes, touching: Bytes, valid: Flags, window: Window, width: int, tolerance: float
 ) -> SplitPart:
@@ -128,7 +120,11 @@ def split_components(
     table = components.properties(labels, count)
     first = (table["first_y"].astype(np.int64) + window.y0) * width + table["first_x"] + window.x0
     score, evidence, edges, touches = measure(labels, count, mask_scores, touching, valid)
-    polygons, of = outlines(labels, window, tolerance)
+    polygons, of = trace_labels(labels, window)
+    component, _ = components.label(mask_scores > THRESHOLD)
+    group = component[table["first_y"], table["first_x"]].astype(np.int64)
+    del component, labels
+    polygons = simplified(polygons, group[of - 1], tolerance)
     order = np.argsort(first)
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)

@@ -35,11 +35,12 @@ from pipeline.buildings import (
 )
 from pipeline.faces import FaceRecord, face_record
 from pipeline.grid import Tile, TileGrid, Window
-from pipeline.kernels import components, simplify
+from pipeline.kernels import components
 from pipeline.kernels import split as splitter
 from pipeline.kernels.jit import plain
 from pipeline.seams import NEAR_MISS, LargeComponent, match, unite, unite_pairs
-from pipeline.stages.split import THRESHOLD, Bytes, Flags, Labels, measure, outlines
+from pipeline.stages.outlines import simplified, trace_labels
+from pipeline.stages.split import THRESHOLD, Bytes, Flags, Labels, measure
 
 CORE = 2048
 """Side, px of the mask level, of the fixed windows that split a component beyond the cap."""
@@ -140,7 +141,7 @@ def _split_window(
     score, evidence, edges, touches = measure(own, count, mask_scores, touching, valid)
     pieces.first.append(first)
     pieces.sums.append(np.stack([pixels, score, evidence, edges, touches.astype(np.int64)], axis=1))
-    polygons, of = outlines(np.ascontiguousarray(own[core]), tile.core, 0.0)
+    polygons, of = trace_labels(np.ascontiguousarray(own[core]), tile.core)
     pieces.polygons.append(polygons)
     pieces.owner.append(pieces.total + of - 1)
     numbers = np.where(labels > 0, labels + np.int64(pieces.total), 0)
@@ -238,8 +239,7 @@ def _dissolve(pieces: _Pieces, tolerance: float) -> tuple[SplitPart, SeamAudit]:
     used = np.flatnonzero(np.concatenate(pieces.sums)[:, 0] > 0)
     joined = np.bincount(rank[root[used]], minlength=heads.size) > 1
     polygons, owner = _dissolved(take_polygons(polygons, order), owner[order], joined)
-    if tolerance > 0:
-        polygons = simplify.simplify(*polygons, tolerance)
+    polygons = simplified(polygons, np.zeros_like(owner), tolerance)
     table = sums[heads]
     coords, ring_offsets, polygon_offsets = polygons
     part = SplitPart(
