@@ -143,6 +143,9 @@ def verdict_map(stage: Mapping[str, object], longest: int = 122) -> str:
     for key, verdict in verdicts.items():
         row, column = key[1:].split("c")
         pixels[int(row), int(column)] = VERDICTS.get(verdict, VERDICTS["missing"])
+    if max(rows, columns) <= 30:  # room for a white line between tiles
+        pixels = pixels.repeat(8, axis=0).repeat(8, axis=1)
+        pixels[7:-1:8], pixels[:, 7:-1:8] = 255, 255
     scale = longest / max(rows, columns)
     return (
         f'<img class="grid" alt="verdicts" width="{columns * scale:.0f}" height="{rows * scale:.0f}" '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,6 +15,7 @@ from pipeline.report_charts import VERDICTS, bars, histogram, number, shift_plot
 from pipeline.report_data import ReportData
 from pipeline.report_review import Finding, table
 
+_STEP = re.compile(r"(p\d+)?-(field|move)$")  # alignment's rounds and halves count as one in the chart
 _CHANGE_COLOURS = {
     "confirmed": "#2e8671",
     "moved": "#12b5c9",
@@ -41,7 +43,7 @@ def figures(data: ReportData) -> str:
     if count:
         figures.append((number(count), "buildings seen"))
     for kind in ("missing", "new", "changed"):
-        if kind in data.changes:
+        if kind in data.changes and any(data.changes.values()):
             figures.append((number(int(data.changes[kind])), f"{kind} buildings"))
     if data.wall_seconds:
         figures.append((_clock(data.wall_seconds), "wall time"))
@@ -111,7 +113,7 @@ def review(data: ReportData, found: list[Finding]) -> str:
     if not found and not data.changes:
         return ""
     parts = []
-    if data.changes:
+    if any(data.changes.values()):
         total = max(sum(data.changes.values()), 1)
         rows = [(k, float(v), f"{number(int(v))} ({100 * v / total:.0f} %)") for k, v in data.changes.items()]
         parts.append(card("Cadaster against image", bars(rows, "#7b8794", _CHANGE_COLOURS)))
@@ -147,15 +149,15 @@ def completeness(certificate: Mapping[str, Any]) -> str:
         for name, colour in VERDICTS.items()
         if name in counts or name in ("ok", "failed")
     )
-    cards, failed = [], []
+    cards, others, failed = [], [], []
     for name, stage in certificate.get("stages", {}).items():
         said = ", ".join(f"{number(int(count))} {verdict}" for verdict, count in stage["counts"].items())
-        cards.append(
-            f"<div class='card stage'><h3>{escape(name)}</h3><small>{said or 'nothing to do'}</small>"
-            f"{verdict_map(stage)}</div>"
-        )
         bad = [key for key, verdict in stage["verdicts"].items() if verdict in ("failed", "missing")]
         failed += [f"{name} {key}: {stage['reasons'].get(key, '')}" for key in bad[:10]]
+        if drawn := verdict_map(stage):
+            cards.append(f"<div class='card stage'><h3>{escape(name)}</h3><small>{said}</small>{drawn}</div>")
+        else:
+            others.append(f"<tr><td>{escape(name)}</td><td>{said or 'nothing to do'}</td></tr>")
     if failed:
         listed = "".join(f"<li>{escape(line)}</li>" for line in failed)
         legend += f"</div><div class=card style='margin-bottom:14px'><h3>Failed</h3><ul>{listed}</ul>"
@@ -164,7 +166,13 @@ def completeness(certificate: Mapping[str, Any]) -> str:
         "What a window's border does", certificate.get("window_border", {})
     )
     after = f"<div class=two style='margin-top:16px'>{extra}</div>" if extra else ""
-    return section("Completeness", lead, "stages", "".join(cards), f"<div class=legend>{legend}</div>") + after
+    if others:
+        half = -(-len(others) // 2)
+        tables = "".join(f"<table><tbody>{''.join(part)}</tbody></table>" for part in (others[:half], others[half:]))
+        after = (
+            f"<div class=card style='margin-top:16px'><h3>Without tiles</h3><div class=two>{tables}</div></div>" + after
+        )
+    return section("Completeness", lead, "stages", "".join(cards), f"<div class=legend>{legend}</div>", after)
 
 
 def times(data: ReportData) -> str:
@@ -172,7 +180,7 @@ def times(data: ReportData) -> str:
         return ""
     by: dict[str, list[float]] = defaultdict(list)
     for receipt in data.receipts:
-        by[receipt.stage].append(receipt.seconds)
+        by[_STEP.sub("", receipt.stage)].append(receipt.seconds)
     parts = []
     if data.phase_seconds:
         rows = [(name, seconds, _clock(seconds)) for name, seconds in data.phase_seconds.items()]
@@ -220,13 +228,17 @@ def about(data: ReportData) -> str:
 def _facts(title: str, facts: Mapping[str, Any]) -> str:
     if not facts:
         return ""
-    rows = "".join(f"<tr><td>{escape(str(name))}</td><td>{_fact(value)}</td></tr>" for name, value in facts.items())
+    rows = "".join(f"<tr><td>{_words(name)}</td><td>{_fact(value)}</td></tr>" for name, value in facts.items())
     return card(title, f"<table><tbody>{rows}</tbody></table>")
+
+
+def _words(name: object) -> str:
+    return escape(str(name).replace("_", " "))
 
 
 def _fact(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{escape(str(name))} {_fact(part)}" for name, part in value.items())
+        return ", ".join(f"{_words(name)} {_fact(part)}" for name, part in value.items())
     if isinstance(value, float):
         return f"{value:.3g}"
     return escape(str(value))
