@@ -91,9 +91,7 @@ def select_card(task: str, gsd: float, bands: int, folder: Path | None = None) -
     cards = [card for card in list_cards(folder) if card.task == task]
     able = [card for card in cards if fits(card, gsd, bands)]
     if able:
-        return min(
-            able, key=lambda card: (abs(math.log(gsd * level_for(card, gsd) / card.native_gsd)), card.name)
-        )
+        return min(able, key=lambda card: (abs(math.log(gsd * level_for(card, gsd) / card.native_gsd)), card.name))
     known = "; ".join(f"{c.name} takes {c.bands} band(s) at {c.gsd[0]:g}-{c.gsd[1]:g} m" for c in cards)
     raise SettingsError(
         f"no {task} model fits an image of {bands} band(s) at {gsd:.3g} m a pixel; "
@@ -111,9 +109,7 @@ def load_weights(card: ModelCard) -> dict[str, Tensor]:
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
     if hashlib.sha256(content).hexdigest() != card.sha256:
-        raise SettingsError(
-            f"{path}: sha256 differs from the card's; restore the file or train the model again"
-        )
+        raise SettingsError(f"{path}: sha256 differs from the card's; restore the file or train the model again")
     return dict(safetensors.torch.load(content))
 
 
@@ -216,6 +212,4 @@ def _read(folder: Path) -> ModelCard:
             extra=dict(properties["resurvey:extra"]),
         )
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise SettingsError(
-            f"{path}: not a model card ({error!r}); restore it or train the model again"
-        ) from error
+        raise SettingsError(f"{path}: not a model card ({error!r}); restore it or train the model again") from error

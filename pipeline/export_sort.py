@@ -76,9 +76,7 @@ def _deal(spilled: Path, schema: pa.Schema, rank: np.ndarray, folder: Path) -> I
     buckets = range(-(-len(rank) // BUCKET))
     ranks: list[list[np.ndarray]] = [[] for _ in buckets]
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(pa.ipc.new_stream(str(folder / f"{b}.arrow"), schema)) for b in buckets
-        ]
+        writers = [stack.enter_context(pa.ipc.new_stream(str(folder / f"{b}.arrow"), schema)) for b in buckets]
         start = 0
         for batch in stack.enter_context(pa.ipc.open_stream(str(spilled))):
             mine = rank[start : start + batch.num_rows]

@@ -72,9 +72,7 @@ def write_geoparquet(
         _sync(draft)
         os.replace(draft, path)
     except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror or error}); free space and rerun"
-        ) from error
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); free space and rerun") from error
     except BaseException:
         _forget(draft)
         raise
@@ -199,9 +197,7 @@ def _open(draft: Path, schema: pa.Schema, geometry: str, crs: Any) -> Any:
     import pyarrow.parquet as pq
 
     plain = [
-        f.name
-        for f in schema
-        if f.name != geometry and (pa.types.is_string(f.type) or pa.types.is_integer(f.type))
+        f.name for f in schema if f.name != geometry and (pa.types.is_string(f.type) or pa.types.is_integer(f.type))
     ]
     geo = json.dumps(_geo(crs, geometry, {""}, None))
     try:

@@ -146,10 +146,7 @@ def test_odd_geometries_pass_through(tmp_path: Path) -> None:
     write_geoparquet(tmp_path / "a.parquet", given, 4326, sort="hilbert")
     back = pq.read_table(tmp_path / "a.parquet")
     metadata = pq.read_metadata(tmp_path / "a.parquet").metadata
-    by = {
-        n: (g, b)
-        for n, g, b in zip(*(back.column(c).to_pylist() for c in ("n", "geometry", "bbox")), strict=True)
-    }
+    by = {n: (g, b) for n, g, b in zip(*(back.column(c).to_pylist() for c in ("n", "geometry", "bbox")), strict=True)}
     assert by[0][0] == by[1][0] == rows[0]
     assert shapely.from_wkb(by[2][0]) == shapely.box(2, 2, 3, 3)
     assert by[3][0] == rows[3]
@@ -184,9 +181,7 @@ def test_errors_name_the_file_and_leave_nothing(tmp_path: Path) -> None:
         write_geoparquet(tmp_path / "file" / "a.parquet", table(squares(2)), 4326)
     with pytest.raises(InputError, match="no column"):
         write_geoparquet(tmp_path / "a.parquet", pa.table({"n": [1]}), 4326)
-    union = pa.UnionArray.from_dense(
-        pa.array([0, 0], pa.int8()), pa.array([0, 1], pa.int32()), [pa.array([1, 2])]
-    )
+    union = pa.UnionArray.from_dense(pa.array([0, 0], pa.int8()), pa.array([0, 1], pa.int32()), [pa.array([1, 2])])
     with pytest.raises(InputError, match="cannot be stored"):
         write_geoparquet(tmp_path / "a.parquet", table(squares(2), odd=union), 4326)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

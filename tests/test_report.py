@@ -114,8 +114,9 @@ def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
 
 def test_it_says_what_the_run_did() -> None:
     text = page(make())
-    for words in ("A &amp; B &lt;city&gt;", "not complete", "Up close", "What to review first", "Completeness",
-                  "block &lt;3&gt; is truncated", "Accuracy", "missing in the image", "2 min 10 s", "2 min 12 s"):  # fmt: skip
+    for words in ("A &amp; B &lt;city&gt;", "not complete", "Up close", "What to review first",
+                  "Completeness", "block &lt;3&gt; is truncated", "Accuracy", "missing in the image",
+                  "2 min 10 s", "2 min 12 s"):  # fmt: skip
         assert words in text, words
     assert "&lt;/script&gt;" in text  # settings cannot close the page's own script
 
