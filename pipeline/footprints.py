@@ -146,6 +146,7 @@ def index_cadaster(cadaster: Cadaster, working: WorkingRaster, folder: Path) -> 
         touches &= (low <= (width, height)).all(axis=1) & (high >= 0).all(axis=1)
         status[usable[~touches]] = OUTSIDE
         usable = usable[touches]
+        del points
     corner = np.clip(xy[row_vertices[usable]], 0, (working.shape[1] - 1, working.shape[0] - 1))
     cell = (corner // BLOCK).astype(np.int64)[:, ::-1]
     columns = -(-working.shape[1] // BLOCK)

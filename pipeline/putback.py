@@ -32,7 +32,7 @@ from pipeline.footprints import (
     read_block,
     valid_rows,
 )
-from pipeline.polygons import Cadaster, Points, to_world, transformer
+from pipeline.polygons import PIECE, Cadaster, Points, to_world, transformer
 from pipeline.working import WorkingRaster
 
 if TYPE_CHECKING:
@@ -77,10 +77,6 @@ class _Shared:
     order: Ints
     starts: Ints
     point: Ints
-
-    def vertices(self, points: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which vertices are at the given points."""
-        return np.asarray(points[self.point])
 
     def least(self, of_rows: Floats) -> Floats:
         """For each point the least of a figure over the rows that have a vertex there."""
@@ -135,6 +131,7 @@ def put_back(
     lead = shared.order[shared.starts]  # of a movable row, if the point has any
     step = np.where(movable[vertex_row[lead], None], shift[lead], 0.0)
     delta_of = _mover(cadaster, working, px[lead], step)
+    del px, shift  # a city has ten million vertices: what is of one figure a vertex goes when it is used up
 
     data = buffer.copy()
     arrow = [cadaster.wkb.buffers()[0], pa.py_buffer(offsets.copy()), pa.py_buffer(data)]
@@ -149,13 +146,15 @@ def put_back(
     while True:
         wanted = shared.least(factor)
         changed = wanted != applied
-        vertices = np.flatnonzero(shared.vertices(changed))
-        delta = delta_of(np.flatnonzero(changed), wanted[changed])
+        vertices = np.flatnonzero(changed[shared.point])
         spread = np.zeros((len(shared.starts), 2))
-        spread[changed] = delta
-        wkb.write_xy(data, position[vertices], xy[vertices] + spread[shared.point[vertices]])
+        spread[changed] = delta_of(np.flatnonzero(changed), wanted[changed])
+        for start in range(0, len(vertices), PIECE):
+            some = vertices[start : start + PIECE]
+            wkb.write_xy(data, position[some], xy[some] + spread[shared.point[some]])
         applied = wanted
         touched = np.union1d(vertex_row[vertices], broken)  # a neighbour may have shortened it already
+        del vertices, spread
         touched = touched[movable[touched]]
         broken = touched[~valid_rows(result, touched)]
         if not len(broken):
@@ -164,15 +163,18 @@ def put_back(
             groups = _groups(shared, movable)
         _shrink(factor, broken, groups)
 
-    there = np.isin(np.arange(len(xy)), ring_offsets[1:][ring_kind <= 1] - 1, invert=True)
-    actual = (applied[:, None] * step)[shared.point]
+    del xy, position
+    counted = np.ones(len(vertex_row), dtype=bool)
+    counted[ring_offsets[1:][ring_kind <= 1] - 1] = False  # a closed ring says its first vertex twice
+    weight = np.maximum(np.bincount(vertex_row[counted], minlength=count), 1)
+    shift_of = applied[:, None] * step
     means = np.zeros((count, 2))
-    weights = np.maximum(np.bincount(vertex_row[there], minlength=count), 1)
     for axis in range(2):
-        means[:, axis] = np.bincount(vertex_row[there], weights=actual[there, axis], minlength=count) / weights
+        each = shift_of[shared.point[counted], axis]
+        means[:, axis] = np.bincount(vertex_row[counted], weights=each, minlength=count) / weight
     means[~movable] = 0.0
     went = np.zeros(count, dtype=bool)
-    went[vertex_row[(actual != 0).any(axis=1)]] = True
+    went[vertex_row[(shift_of != 0).any(axis=1)[shared.point]]] = True
     status[movable & went] = _MOVED
     return PutBack(result, status, means[:, 0] * working.gsd, -means[:, 1] * working.gsd)
 
@@ -189,11 +191,11 @@ def _first_status(index: NDArray[np.uint8], nodata: NDArray[np.bool_] | None) ->
 
 def _share(xy: Points, vertex_row: Ints, movable: NDArray[np.bool_]) -> _Shared:
     """Vertices by exactly equal coordinates; those of movable rows come first at each point."""
-    x, y = xy[:, 0] + 0.0, xy[:, 1] + 0.0  # 0.0 and -0.0 are the same place
-    order = np.lexsort((~movable[vertex_row], y, x))
-    x, y = x[order], y[order]
+    order = np.lexsort((~movable[vertex_row], xy[:, 1], xy[:, 0]))  # 0.0 and -0.0 sort as the same place
     new = np.ones(len(order), dtype=bool)
-    new[1:] = (x[1:] != x[:-1]) | (y[1:] != y[:-1])
+    for start in range(1, len(order), PIECE):
+        here = xy[order[start - 1 : start + PIECE]]
+        new[start : start + PIECE] = (here[1:] != here[:-1]).any(axis=1)
     point = np.empty(len(order), dtype=np.int64)
     point[order] = np.cumsum(new) - 1
     return _Shared(vertex_row, order, np.flatnonzero(new), point)
