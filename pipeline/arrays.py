@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline import scene, store
 from pipeline.grid import WINDOW, level_shape
-from pipeline.job import BLOCK, SCENE, Job
+from pipeline.job import BLOCK, SCENE, Job, values_of
 from pipeline.stages.align import CELL
 from pipeline.worker_align import NODE
 from pipeline.worker_scene import working_of
@@ -22,13 +22,10 @@ def create_arrays(job: Job, phase: str) -> None:
         factor = next(step.factor for step in job.align_steps if step.name == name)
         height, width = level_shape(level_shape(job.shape, factor), CELL)
         chunk, shard = WINDOW // CELL, job.tile // CELL
-        store.create_array(root, name, (4, height, width), "float32", (4, chunk, chunk), (4, shard, shard))
+        _create(job, name, (4, height, width), "float32", chunk, shard, factor * CELL)
     elif phase == "displacement":
         height, width = level_shape(job.shape, NODE)
-        shard = BLOCK // NODE
-        store.create_array(
-            root, phase, (3, height, width), "float32", (3, WINDOW, WINDOW), (3, shard, shard)
-        )
+        _create(job, phase, (3, height, width), "float32", WINDOW, BLOCK // NODE, NODE)
     elif phase == "classify":
         for name in ("classify", "refine"):
             if name in job.stages:
@@ -38,6 +35,23 @@ def create_arrays(job: Job, phase: str) -> None:
 
 
 def _scores(job: Job, name: str, level: int, channels: int) -> None:
-    shape = (channels, *level_shape(job.shape, level))
-    chunks, shards = (channels, WINDOW, WINDOW), (channels, job.tile, job.tile)
-    store.create_array(job.work / SCENE, name, shape, "uint8", chunks, shards)
+    _create(job, name, (channels, *level_shape(job.shape, level)), "uint8", WINDOW, job.tile, level)
+
+
+def _create(
+    job: Job, stage: str, shape: tuple[int, int, int], dtype: str, chunk: int, shard: int, level: int
+) -> None:
+    """A stage's array in a group of its own, with the coordinates of pixels `level` px of level 1 wide."""
+    root = job.work / SCENE
+    bands = shape[0]
+    store.create_array(
+        root,
+        values_of(stage),
+        shape,
+        dtype,
+        (bands, chunk, chunk),
+        (bands, shard, shard),
+        attributes=scene.MAPPED,
+        dimensions=("band", "y", "x"),
+    )
+    scene.georeference(root, stage, level)

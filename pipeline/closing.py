@@ -13,8 +13,9 @@ from pipeline import certificate, report, tasks
 from pipeline.grid import TileGrid
 from pipeline.job import Job, write_json
 from pipeline.ledger import Ledger, Receipt
-from pipeline.report_fill import report_data
+from pipeline.report_fill import phase_seconds, report_data
 from pipeline.stage import Phase
+from pipeline.stage_grids import grid_of
 
 PACKAGES = (
     "resurvey", "torch", "numpy", "numba", "zarr", "rasterio", "pyproj", "shapely", "pyarrow", "dask", "prefect",
@@ -45,10 +46,10 @@ def close_run(job: Job, ledger: Ledger, phases: Sequence[Phase], seconds: float)
         notes=job.notes,
     )
     certificate.write(folder, certified)
-    data = report_data(job, ledger, receipts, certified, open_scene(job.work / "scene.zarr"))
+    data = report_data(job, receipts, certified, open_scene(job.work / "scene.zarr"), seconds)
     report.write_report(folder / "report.html", data)
     write_item(job, folder, certified, written)
-    return figures_of(certified, receipts, seconds)
+    return figures_of(folder, certified, receipts, seconds)
 
 
 def expected_keys(job: Job, ledger: Ledger, phases: Sequence[Phase]) -> dict[str, list[str]]:
@@ -63,7 +64,7 @@ def expected_keys(job: Job, ledger: Ledger, phases: Sequence[Phase]) -> dict[str
 
 def tile_grid(job: Job, stage: str) -> TileGrid | None:
     """The grid of stages whose every tile has a verdict; blocks without polygons have none to move."""
-    return None if stage.endswith("-move") else tasks.grid_of(job, stage)
+    return None if stage.endswith("-move") else grid_of(job, stage)
 
 
 def describe(job: Job, ledger: Ledger, folder: Path) -> None:
@@ -160,12 +161,14 @@ def write_item(job: Job, folder: Path, certified: dict[str, Any], written: Seque
     stac.write_item(folder, item)
 
 
-def figures_of(certified: dict[str, Any], receipts: Sequence[Receipt], seconds: float) -> dict[str, Any]:
+def figures_of(
+    folder: Path, certified: dict[str, Any], receipts: Sequence[Receipt], seconds: float
+) -> dict[str, Any]:
     """What a run says of itself on the last lines: verdicts, rows, seconds and memory."""
     export = {receipt.key: receipt.extra for receipt in receipts if receipt.stage in ("export", "conflate")}
-    phase_seconds: dict[str, float] = {}
+    worked: dict[str, float] = {}
     for receipt in receipts:
-        phase_seconds[receipt.stage] = phase_seconds.get(receipt.stage, 0.0) + receipt.seconds
+        worked[receipt.stage] = worked.get(receipt.stage, 0.0) + receipt.seconds
     return {
         "complete": certified["complete"],
         "verdicts": certified["counts"],
@@ -173,7 +176,8 @@ def figures_of(certified: dict[str, Any], receipts: Sequence[Receipt], seconds: 
         "buildings": export.get("buildings", {}).get("rows"),
         "changes": export.get("changes", {}).get("changes", {}),
         "seconds": round(seconds, 1),
-        "worker_seconds": {name: round(value, 1) for name, value in phase_seconds.items()},
+        "phase_seconds": phase_seconds(folder),
+        "worker_seconds": {name: round(value, 1) for name, value in worked.items()},
         "peak_worker_mb": max((receipt.peak_rss_mb for receipt in receipts), default=0.0),
         "window_border": {name: said.get("difference") for name, said in certified["window_border"].items()},
         "failed": [f"{r.stage}/{r.key}: {r.reason}" for r in receipts if not r.done],

@@ -21,6 +21,11 @@ CADASTER = "cadaster"
 PARTS = "parts"
 
 
+def values_of(stage: str) -> str:
+    """Name of a stage's array in the scene: a group a stage, so that each opens with its own coordinates."""
+    return f"{stage}/values"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A run's inputs, models and grids, as its workers need them.

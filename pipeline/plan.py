@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import tasks
 from pipeline.job import Job
 from pipeline.ledger import Ledger
+from pipeline.stage_grids import grid_of
 
 SECONDS_PER_MPX = {"ingest": 0.4, "field": 4.0, "classify": 2.0, "mask": 6.0, "split": 0.3}
 """One CPU core's seconds per megapixel of a stage's own level, until a run's receipts know better."""
@@ -70,7 +71,7 @@ def seconds_of(job: Job, phase: str, ledger: Ledger) -> float:
     if known:
         return float(median(known))
     rate = SECONDS_PER_MPX.get(phase.rsplit("-", 1)[-1], 0.0)
-    grid = tasks.grid_of(job, phase)
+    grid = grid_of(job, phase)
     if grid is None or not rate:
         return 0.5
     return rate * min(grid.core**2, grid.shape[0] * grid.shape[1]) / 1e6

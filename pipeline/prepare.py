@@ -70,7 +70,9 @@ def prepare(settings: Settings) -> Job:
     from pipeline import polygons, raster, working
 
     check_tile(settings.tile)
-    grid = working.working_raster(raster.open_raster(settings.image), MIN_GSD)
+    header = raster.open_raster(settings.image)
+    raster.probe(header)
+    grid = working.working_raster(header, MIN_GSD)
     cards, levels = choose_cards(settings, grid.gsd, grid.bands)
     cadaster_source = ""
     if settings.cadaster is not None:

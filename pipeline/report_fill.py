@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import footprints, scene
+from pipeline.events import read_events
 from pipeline.grid import LEVELS, TileGrid, Window, level_shape
 from pipeline.job import CADASTER, Job
-from pipeline.ledger import Ledger, Receipt
+from pipeline.ledger import Receipt
 from pipeline.report_data import Changes, Ragged, ReportData, rows_to_show
 
 OVERVIEW = 1600
@@ -23,7 +24,7 @@ LISTED = 200
 
 
 def report_data(
-    job: Job, ledger: Ledger, receipts: Sequence[Receipt], certificate: Mapping[str, Any], seen: scene.Scene
+    job: Job, receipts: Sequence[Receipt], certificate: Mapping[str, Any], seen: scene.Scene, seconds: float
 ) -> ReportData:
     """Everything that the report shows, capped so that a large city gives a page like a small one."""
     folder = Path(job.folder)
@@ -52,9 +53,10 @@ def report_data(
         changes=export.get("changes", {}).get("changes", {}),
         change_places=_changes(job, folder),
         vectors=_vectors(job, folder),
-        phase_seconds=_seconds(receipts),
+        phase_seconds=phase_seconds(folder),
+        wall_seconds=seconds,
         settings={**job.identity, "stages": ",".join(job.stages)},
-        models=[{"task": task, "name": name, "sha256": job.weights[task][:12]} for task, name in job.cards.items()],
+        models=_models(job),
         notes=job.notes,
         files=sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")),
     )
@@ -147,10 +149,14 @@ def _buildings(job: Job, folder: Path) -> Ragged | None:
     if not path.exists() or "split" not in job.stages:
         return None
     file = pq.ParquetFile(path)
-    batch = next(file.iter_batches(MOST_BUILDINGS, columns=["geometry"]), None)
-    if batch is None:
+    every = -(-file.metadata.num_rows // MOST_BUILDINGS)
+    wkb = [
+        file.read_row_group(group, columns=["geometry"]).column(0).to_numpy(zero_copy_only=False)[::every]
+        for group in range(file.num_row_groups)
+    ]
+    if not wkb:
         return None
-    shapes = shapely.get_parts(shapely.from_wkb(batch.column(0).to_numpy(zero_copy_only=False)))
+    shapes = shapely.get_parts(shapely.from_wkb(np.concatenate(wkb)))
     _, coords, offsets = shapely.to_ragged_array(shapes)
     return Ragged(_to_px(job, coords), offsets[0].astype(np.int64), offsets[1].astype(np.int64))
 
@@ -201,8 +207,30 @@ def _vectors(job: Job, folder: Path) -> NDArray[np.float64] | None:
     return np.column_stack([_to_px(job, places), *columns])
 
 
-def _seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for receipt in receipts:
-        total[receipt.stage] = total.get(receipt.stage, 0.0) + receipt.seconds
-    return total
+def phase_seconds(folder: Path) -> dict[str, float]:
+    """Wall time of each phase of the run that has just ended, from its events; resumed ones stand alone."""
+    from datetime import datetime
+
+    began: dict[str, datetime] = {}
+    seconds: dict[str, float] = {}
+    for event in read_events(folder):
+        time = datetime.fromisoformat(event["time"])
+        if event["event"] == "run":
+            seconds = {}
+        elif event["event"] == "phase":
+            began[event["phase"]] = time
+        elif event["event"] == "phase-end" and event["phase"] in began:
+            seconds[event["phase"]] = round((time - began[event["phase"]]).total_seconds(), 2)
+    return seconds
+
+
+def _models(job: Job) -> list[dict[str, Any]]:
+    """The cards that the run used, as the page lists them."""
+    from catalogs.cards import load_card
+
+    folder = Path(job.models) if job.models else None
+    cards = [(task, load_card(name, folder)) for task, name in job.cards.items()]
+    return [
+        {"task": task, "name": card.name, "sha256": card.sha256[:12], "scores": card.scores, "licence": card.licence}
+        for task, card in cards
+    ]

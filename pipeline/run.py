@@ -30,6 +30,7 @@ from pipeline.job import Job
 from pipeline.ledger import Ledger, Receipt, RunLock
 from pipeline.prepare import check_room, prepare, settle
 from pipeline.stage import Batch, BatchReport, Phase, Task
+from pipeline.store import sweep
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -64,6 +65,7 @@ class Survey:
             self._stack.enter_context(RunLock(self.job.work))
             settle(self.job, self.settings)
             check_room(self.job)
+            sweep(self.job.work)
             self.ledger = self._stack.enter_context(Ledger(self.job.work / "ledger.jsonl"))
             self.phases: tuple[Phase, ...] = tasks.phases(self.job)
             record(self.folder, "run", job=self.job.work.name, tile=self.job.tile, stages=self.job.stages)

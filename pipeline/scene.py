@@ -28,6 +28,8 @@ BLOCK = 2048
 """Side, px of level 1, of what one ingest task reads and writes; a multiple of the coarsest level."""
 
 CHUNK = 256
+_REPLACEABLE = ("content_id", "image_date")
+
 MAPPED = {"grid_mapping": "spatial_ref"}
 """Attributes of an array that `georeference` has given coordinates."""
 
@@ -85,8 +87,10 @@ def create_scene(root: Path, working: WorkingRaster) -> Scene:
         "image_date": working.source.image_date,
     }
     found = store.attributes(root).get("scene") if (root / "zarr.json").is_file() else None
-    if found is not None and found != described:
-        names = [key for key in described if found.get(key) != described[key]]
+    if found is not None:
+        # Another image on the same grid is a backfill: its receipts, not this, say what is done.
+        names = [key for key in described if found.get(key) != described[key] and key not in _REPLACEABLE]
+    if found is not None and names:
         raise StoreError(f"{root}: holds another scene ({', '.join(names)} differ); use another --out")
     store.create_group(root, "", {"scene": described})
     for level in LEVELS:

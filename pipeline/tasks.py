@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from math import ceil
 
 from pipeline.grid import TileGrid, Window
 from pipeline.job import BLOCK, Job
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.stage import Phase, Stage, Task
-from pipeline.stages import align, classify, mask, refine
+from pipeline.stage_grids import SPLIT_VERSION, Boxes, grid_of, scaled, stage_of
+from pipeline.stages import align
 
 ABSENT = "absent"
-INGEST_VERSION, PREPARE_VERSION, SPLIT_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1, 1, 1
+PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1
 
 
 def phases(job: Job) -> tuple[Phase, ...]:
@@ -45,7 +45,7 @@ def phases(job: Job) -> tuple[Phase, ...]:
 def expected(job: Job, phase: str, ledger: Ledger) -> list[Task]:
     """Every task of a phase, due or not, as the ledger stands now."""
     if phase == "ingest":
-        stage = stage_of(job, phase, ledger)
+        stage = _stage(job, phase, ledger)
         return [Task("ingest", tile.key, fingerprint(stage.print, tile.key, job.source)) for tile in stage.grid]
     if phase == "prepare":
         return list(_prepare(job, ledger))
@@ -87,37 +87,8 @@ def _why(receipt: Receipt | None, wanted: str) -> str:
     return "" if receipt.fingerprint == wanted else "its inputs, settings or weights changed"
 
 
-def stage_of(job: Job, name: str, ledger: Ledger) -> Stage:
-    """The stage behind a phase of tiles: grid, halo and recipe."""
-    scene = _state(ledger, "statistics", "scene")
-    if name == "ingest":
-        recipe: dict[str, object] = {"version": INGEST_VERSION, "min_gsd": job.min_gsd}
-        return Stage("ingest", job.blocks(), 1, "cpu", recipe)
-    if name == "classify":
-        level = job.levels["classify"]
-        recipe = {"version": classify.VERSION, "weights": job.weights["coarse"], "scene": scene}
-        return Stage(name, job.grid(level, classify.HALO), job.strides["coarse"], job.device, recipe)
-    if name == "refine":
-        below = stage_of(job, "classify", ledger)
-        recipe = {**below.recipe, "version": refine.VERSION, "refiner": job.weights["refiner"]}
-        return Stage(name, below.grid, below.origin, job.device, recipe)
-    if name == "mask":
-        recipe = {"version": mask.VERSION, "weights": job.weights["mask"], "scene": scene}
-        grid = job.grid(job.levels["mask"], job.halos["mask"])
-        return Stage(name, grid, job.strides["mask"], job.device, recipe)
-    if name == "split":
-        from pipeline.stages.split import HALO
-
-        grid = job.grid(job.levels["mask"], HALO)
-        return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION})
-    factor = int(name.removeprefix("align-f").split("p")[0])
-    recipe = {
-        "version": align.VERSION,
-        "weights": job.weights["alignment"],
-        "scene": scene,
-        "field": [align.CELL, align.SIGMA, align.RADIUS, align.FILL_WEIGHT, align.EDGE_WEIGHT, align.EPSILON],
-    }
-    return Stage(name, job.grid(factor, job.halos["alignment"]), job.strides["alignment"], job.device, recipe)
+def _stage(job: Job, name: str, ledger: Ledger) -> Stage:
+    return stage_of(job, name, _state(ledger, "statistics", "scene"))
 
 
 def _state(ledger: Ledger, stage: str, key: str) -> str:
@@ -132,13 +103,6 @@ def _upstream(ledger: Ledger, stage: str, grid: TileGrid, window: Window) -> lis
     return [(tile.key, _state(ledger, stage, tile.key)) for tile in grid.touching(window)]
 
 
-def scaled(window: Window, level: int, target: int) -> Window:
-    """A window of pyramid `level`, in px of level `target`, grown to whole pixels."""
-    y0, x0 = window.y0 * level // target, window.x0 * level // target
-    y1, x1 = ceil(window.y1 * level / target), ceil(window.x1 * level / target)
-    return Window(y0, x0, y1 - y0, x1 - x0)
-
-
 def _prepare(job: Job, ledger: Ledger) -> Iterator[Task]:
     written = ledger.digest("ingest")
     yield Task("statistics", "scene", fingerprint(PREPARE_VERSION, written))
@@ -148,7 +112,7 @@ def _prepare(job: Job, ledger: Ledger) -> Iterator[Task]:
 
 
 def _raster(job: Job, name: str, ledger: Ledger, source: str, grid: TileGrid) -> Iterator[Task]:
-    stage = stage_of(job, name, ledger)
+    stage = _stage(job, name, ledger)
     for tile in stage.grid:
         window = scaled(tile.read, stage.grid.level, grid.level)
         yield Task(name, tile.key, fingerprint(stage.print, tile.key, _upstream(ledger, source, grid, window)))
@@ -185,9 +149,9 @@ def _blocks_state(job: Job, ledger: Ledger, position: int, key: str) -> str:
 
 def _fields(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     position = _position(job, phase)
-    stage = replace(stage_of(job, phase.removesuffix("-field"), ledger), name=phase)
+    stage = replace(_stage(job, phase.removesuffix("-field"), ledger), name=phase)
     boxes, level = boxes_of(job, ledger, position), stage.grid.level
-    near = _Boxes(boxes)
+    near = Boxes(boxes)
     for tile in stage.grid:
         reach = scaled(tile.read, level, 1)
         blocks = near.meeting(reach)
@@ -199,7 +163,7 @@ def _fields(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
 def _moves(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     position = _position(job, phase)
     step = job.align_steps[position]
-    stage = stage_of(job, step.name, ledger)
+    stage = _stage(job, step.name, ledger)
     cells = replace(stage.grid, halo=0)
     for key, box in sorted(boxes_of(job, ledger, position).items()):
         region = align.cells_around(box, step.factor)
@@ -287,34 +251,3 @@ def failed_windows(job: Job, ledger: Ledger, stages: list[str]) -> dict[str, lis
                 window = scaled(grid.at(key).core, grid.level, 1)
                 holes.setdefault(name, []).append([window.y0, window.x0, window.height, window.width])
     return holes
-
-
-def grid_of(job: Job, stage: str) -> TileGrid | None:
-    """The grid whose cores a stage's receipts speak of; None for stages without tiles."""
-    if stage in ("ingest", "displacement") or stage.endswith("-move"):
-        return job.blocks()
-    if stage in ("classify", "refine"):
-        return job.grid(job.levels["classify"])
-    if stage in ("mask", "split"):
-        return job.grid(job.levels["mask"])
-    if stage.endswith("-field"):
-        return job.grid(int(stage.removeprefix("align-f").split("p")[0]))
-    return None
-
-
-class _Boxes:
-    """Blocks' bounding boxes, for finding those that meet a window without a pass over all in Python."""
-
-    def __init__(self, boxes: dict[str, tuple[float, float, float, float]]) -> None:
-        import numpy as np
-
-        self.keys = sorted(boxes)
-        self.table = np.array([boxes[key] for key in self.keys], dtype=float).reshape(-1, 4)
-
-    def meeting(self, window: Window) -> list[str]:
-        """Keys of the blocks whose box meets the window, sorted."""
-        if not self.keys:
-            return []
-        x0, y0, x1, y1 = self.table.T
-        hit = (x0 < window.x1) & (x1 > window.x0) & (y0 < window.y1) & (y1 > window.y0)
-        return [self.keys[i] for i in hit.nonzero()[0]]

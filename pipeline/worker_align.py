@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline import footprints, scene, store
 from pipeline.errors import StoreError
 from pipeline.grid import WINDOW, Window
-from pipeline.job import CADASTER, SCENE, Job
+from pipeline.job import CADASTER, SCENE, Job, values_of
 from pipeline.ledger import digest_of
 from pipeline.networks import run_windows
 from pipeline.stages import align
@@ -57,7 +57,7 @@ def field(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     run_windows(forward, tile, 1, lambda result: result)
     if not ran:
         return [row(stage, key, "empty")]
-    store.write(store.open_array(job.work / SCENE, step.name), cells, sums)
+    store.write(store.open_array(job.work / SCENE, values_of(step.name)), cells, sums)
     return [row(stage, key, "ok", digest_of(sums.tobytes()), windows=ran)]
 
 
@@ -94,7 +94,7 @@ def displacement(job: Job, stage: str, key: str, payload: dict[str, Any]) -> lis
     window = Window(core.y0 // NODE, core.x0 // NODE, len(ys), len(xs))
     if not values.any():
         return [row(stage, key, "empty")]
-    store.write(store.open_array(job.work / SCENE, "displacement"), window, values)
+    store.write(store.open_array(job.work / SCENE, values_of("displacement")), window, values)
     return [row(stage, key, "ok", digest_of(values.tobytes()))]
 
 
@@ -125,7 +125,7 @@ def to_gray(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def read_sums(job: Job, step: align.Step, region: Window) -> NDArray[np.float32]:
     """Weighted sums (4, h, w) of a step over a window of cells; zero outside the scene."""
-    return store.read(store.open_array(job.work / SCENE, step.name), region)
+    return store.read(store.open_array(job.work / SCENE, values_of(step.name)), region)
 
 
 def vertices(job: Job, step: align.Step, key: str) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline import scene
 from pipeline.drawing import draw_cadaster
-from pipeline.grid import LEVELS, WINDOW, Window
+from pipeline.grid import WINDOW, Window
 from pipeline.job import Job
 from pipeline.ledger import digest_of
 from pipeline.networks import centre_crop
@@ -23,9 +23,9 @@ from pipeline.worker import Row, row
 from pipeline.worker_align import draw, to_gray
 from pipeline.worker_scores import network_of, scene_of
 
-LARGER = 4
+LARGER = 3
 """How many times as wide as the run's halo the reference window's is."""
-PLACES = 3
+PLACES = 2
 """Windows measured: those with the most valid pixels (or polygons), spread over the scene."""
 
 Answer = Callable[[Window, int], NDArray[np.float32] | None]
@@ -62,20 +62,12 @@ def _measure(job: Job, task: str) -> tuple[int, int, str, Answer]:
 def _places(job: Job, level: int, task: str) -> list[Window]:
     """A few full windows of the level with much to see: most vertices of polygons, or most valid pixels."""
     grid = job.grid(level, core=WINDOW)
-    seen = _valid_share(job, level, grid.rows, grid.columns)
+    seen = scene.coarse_share(scene_of(job), level, WINDOW)
     if task == "alignment":
         seen *= _drawn(job, grid.rows, grid.columns)
     order = np.argsort(-seen, axis=None, kind="stable")[:PLACES]
     rows, columns = np.unravel_index(order, seen.shape)
     return [Window(int(r) * WINDOW, int(c) * WINDOW, WINDOW, WINDOW) for r, c in zip(rows, columns, strict=True)]
-
-
-def _valid_share(job: Job, level: int, rows: int, columns: int) -> NDArray[np.float64]:
-    """Share of valid pixels in each window of a level, from the coarsest level."""
-    coarse = LEVELS[-1]
-    side = WINDOW * level // coarse
-    valid = scene.read_valid(scene_of(job), coarse, Window(0, 0, rows * side, columns * side))
-    return valid.reshape(rows, side, columns, side).mean(axis=(1, 3), dtype=np.float64)
 
 
 def _drawn(job: Job, rows: int, columns: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from pipeline import scene, store
 from pipeline.export_rasters import write_cog
 from pipeline.export_vectors import write_geoparquet
 from pipeline.grid import TileGrid, Window, level_shape
-from pipeline.job import SCENE, Job
+from pipeline.job import SCENE, Job, values_of
 from pipeline.worker_align import NODE
 from pipeline.worker_scores import scene_of
 
@@ -41,7 +41,7 @@ def classes(job: Job, payload: dict[str, Any]) -> Products:
     """`classes.tif`: the most probable class, 255 over nodata and where a tile failed."""
     level = job.levels["classify"]
     name = "refine" if "refine" in job.stages else "classify"
-    scores = store.open_array(job.work / SCENE, name)
+    scores = store.open_array(job.work / SCENE, values_of(name))
     failed = [Window(*box) for box in payload["failed"].get(name, [])]
 
     def read(window: Window) -> NDArray[np.uint8]:
@@ -94,7 +94,7 @@ def displacement(job: Job, payload: dict[str, Any]) -> Products:
 
 def read_field(job: Job, window: Window) -> NDArray[np.float32]:
     """The stitched field over a window of nodes: (3, h, w) dx_m, dy_m, confidence; NaN without evidence."""
-    field = store.read(store.open_array(job.work / SCENE, "displacement"), window).astype(np.float32)
+    field = store.read(store.open_array(job.work / SCENE, values_of("displacement")), window).astype(np.float32)
     field[0] *= np.float32(job.gsd)
     field[1] *= np.float32(-job.gsd)
     field[:, field[2] == 0] = np.nan

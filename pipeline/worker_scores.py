@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline import networks, scene, store
 from pipeline.grid import WINDOW, Tile, Window
-from pipeline.job import SCENE, Job
+from pipeline.job import SCENE, Job, values_of
 from pipeline.ledger import digest_of
 from pipeline.stages import classify as coarse_stage
 from pipeline.stages import mask as mask_stage
@@ -84,7 +84,7 @@ def classify(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Ro
     answers = flat.reshape(shape)
     rows = []
     for name, scores in zip(due, answers, strict=True):
-        store.write(store.open_array(job.work / SCENE, name), tile.core, scores)
+        store.write(store.open_array(job.work / SCENE, values_of(name)), tile.core, scores)
         rows.append(row(name, key, "ok", digest_of(scores.tobytes())))
     return rows
 
@@ -106,5 +106,5 @@ def mask(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     # Nodata holds no building, whatever a network makes of black pixels.
     core = reader.valid[tile.core.slices(reader.window)]
     scores[:, ~core] = 0
-    store.write(store.open_array(job.work / SCENE, "mask"), tile.core, scores)
+    store.write(store.open_array(job.work / SCENE, values_of("mask")), tile.core, scores)
     return [row(stage, key, "ok", digest_of(scores.tobytes()))]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline import buildings, scene, seams, store
 from pipeline.grid import Window, level_shape
-from pipeline.job import PARTS, SCENE, Job
+from pipeline.job import PARTS, SCENE, Job, values_of
 from pipeline.ledger import digest_of
 from pipeline.stages import split as split_stage
 from pipeline.stages.split_large import split_large as split_component
@@ -25,7 +25,7 @@ def part_path(job: Job, stage: str, key: str) -> Path:
 
 def read_scores(job: Job, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Scores (2, h, w) and validity (h, w) of a window of the mask level."""
-    scores = store.read(store.open_array(job.work / SCENE, "mask"), window)
+    scores = store.read(store.open_array(job.work / SCENE, values_of("mask")), window)
     return scores, scene.read_valid(scene_of(job), job.levels["mask"], window) != 0
 
 

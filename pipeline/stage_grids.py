@@ -1,0 +1,82 @@
+"""The stages of a job: which grid each runs on, how far it reads, and the recipe its receipts stand for."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+
+from pipeline.grid import TileGrid, Window
+from pipeline.job import Job
+from pipeline.stage import Stage
+from pipeline.stages import align, classify, mask, refine
+
+INGEST_VERSION, SPLIT_VERSION = 1, 1
+
+
+def stage_of(job: Job, name: str, scene: str) -> Stage:
+    """The stage behind a phase of tiles: grid, halo and recipe; `scene` is the digest of its statistics."""
+    if name == "ingest":
+        recipe: dict[str, object] = {"version": INGEST_VERSION, "min_gsd": job.min_gsd}
+        return Stage("ingest", job.blocks(), 1, "cpu", recipe)
+    if name == "classify":
+        level = job.levels["classify"]
+        recipe = {"version": classify.VERSION, "weights": job.weights["coarse"], "scene": scene}
+        return Stage(name, job.grid(level, classify.HALO), job.strides["coarse"], job.device, recipe)
+    if name == "refine":
+        below = stage_of(job, "classify", scene)
+        recipe = {**below.recipe, "version": refine.VERSION, "refiner": job.weights["refiner"]}
+        return Stage(name, below.grid, below.origin, job.device, recipe)
+    if name == "mask":
+        recipe = {"version": mask.VERSION, "weights": job.weights["mask"], "scene": scene}
+        grid = job.grid(job.levels["mask"], job.halos["mask"])
+        return Stage(name, grid, job.strides["mask"], job.device, recipe)
+    if name == "split":
+        from pipeline.stages.split import HALO
+
+        grid = job.grid(job.levels["mask"], HALO)
+        return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION})
+    factor = int(name.removeprefix("align-f").split("p")[0])
+    recipe = {
+        "version": align.VERSION,
+        "weights": job.weights["alignment"],
+        "scene": scene,
+        "field": [align.CELL, align.SIGMA, align.RADIUS, align.FILL_WEIGHT, align.EDGE_WEIGHT, align.EPSILON],
+    }
+    return Stage(name, job.grid(factor, job.halos["alignment"]), job.strides["alignment"], job.device, recipe)
+
+
+def grid_of(job: Job, stage: str) -> TileGrid | None:
+    """The grid whose cores a stage's receipts speak of; None for stages without tiles."""
+    if stage in ("ingest", "displacement") or stage.endswith("-move"):
+        return job.blocks()
+    if stage in ("classify", "refine"):
+        return job.grid(job.levels["classify"])
+    if stage in ("mask", "split"):
+        return job.grid(job.levels["mask"])
+    if stage.endswith("-field"):
+        return job.grid(int(stage.removeprefix("align-f").split("p")[0]))
+    return None
+
+
+def scaled(window: Window, level: int, target: int) -> Window:
+    """A window of pyramid `level`, in px of level `target`, grown to whole pixels."""
+    y0, x0 = window.y0 * level // target, window.x0 * level // target
+    y1, x1 = ceil(window.y1 * level / target), ceil(window.x1 * level / target)
+    return Window(y0, x0, y1 - y0, x1 - x0)
+
+
+class Boxes:
+    """Blocks' bounding boxes, for finding those that meet a window without a pass over all in Python."""
+
+    def __init__(self, boxes: dict[str, tuple[float, float, float, float]]) -> None:
+        self.keys = sorted(boxes)
+        self.table = np.array([boxes[key] for key in self.keys], dtype=float).reshape(-1, 4)
+
+    def meeting(self, window: Window) -> list[str]:
+        """Keys of the blocks whose box meets the window, sorted."""
+        if not self.keys:
+            return []
+        x0, y0, x1, y1 = self.table.T
+        hit = (x0 < window.x1) & (x1 > window.x0) & (y0 < window.y1) & (y1 > window.y0)
+        return [self.keys[i] for i in hit.nonzero()[0]]
