@@ -6,8 +6,8 @@ from pipeline import scene, store
 from pipeline.grid import WINDOW, level_shape
 from pipeline.job import BLOCK, SCENE, Job, values_of
 from pipeline.stages.align import CELL
-from pipeline.worker_align import NODE
-from pipeline.worker_scene import working_of
+from pipeline.worker.align import NODE
+from pipeline.worker.scene import working_of
 
 CLASSES = 3
 

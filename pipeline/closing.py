@@ -9,13 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import certificate, report, tasks
+from pipeline import certificate, tasks
 from pipeline.grid import TileGrid
 from pipeline.job import Job, write_json
+from pipeline.job_stages import grid_of
 from pipeline.ledger import Ledger, Receipt
-from pipeline.report_fill import phase_seconds, report_data
+from pipeline.report.fill import phase_seconds, report_data
+from pipeline.report.page import write_report
 from pipeline.stage import Phase
-from pipeline.stage_grids import grid_of
 
 PACKAGES = (
     "resurvey", "torch", "numpy", "numba", "zarr", "rasterio", "pyproj", "shapely", "pyarrow", "dask", "prefect",
@@ -47,7 +48,7 @@ def close_run(job: Job, ledger: Ledger, phases: Sequence[Phase], seconds: float)
     )
     certificate.write(folder, certified)
     data = report_data(job, receipts, certified, open_scene(job.work / "scene.zarr"), seconds)
-    report.write_report(folder / "report.html", data)
+    write_report(folder / "report.html", data)
     write_item(job, folder, certified, written)
     return figures_of(folder, certified, receipts, seconds)
 
@@ -138,7 +139,7 @@ def write_item(job: Job, folder: Path, certified: dict[str, Any], written: Seque
 
     from catalogs import stac
     from pipeline.scene import open_scene
-    from pipeline.worker_rasters import CLASSES, COLOURS
+    from pipeline.worker.rasters import CLASSES, COLOURS
 
     began = datetime.fromtimestamp((job.work / "lock").stat().st_ctime, UTC)
     outputs = {name: certified["outputs"][name] for name in [*written, "run.json"] if name in certified["outputs"]}

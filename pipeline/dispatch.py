@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline import worker
 from pipeline.errors import SettingsError
 from pipeline.ledger import Receipt, now
 from pipeline.stage import Task
+from pipeline.worker.entry import run_task
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -42,7 +42,7 @@ class InProcess:
     def run(self, folder: str, tasks: Iterable[Task], record: Record) -> None:
         """Run every task here."""
         for task in tasks:
-            record(_receipts(task, worker.run_task(folder, task.stage, task.key, dict(task.payload)), 1))
+            record(_receipts(task, run_task(folder, task.stage, task.key, dict(task.payload)), 1))
 
 
 class OnCluster:
@@ -62,7 +62,7 @@ class OnCluster:
 
             def send(task: Task, attempt: int) -> None:
                 future = self.client.submit(
-                    worker.run_task, folder, task.stage, task.key, dict(task.payload), pure=False, retries=0
+                    run_task, folder, task.stage, task.key, dict(task.payload), pure=False, retries=0
                 )
                 flying[future] = (task, attempt)
                 queue.add(future)

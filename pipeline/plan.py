@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline import tasks
 from pipeline.job import Job
+from pipeline.job_stages import grid_of
 from pipeline.ledger import Ledger
-from pipeline.stage_grids import grid_of
 
 SECONDS_PER_MPX = {"ingest": 0.4, "field": 4.0, "classify": 2.0, "mask": 6.0, "split": 0.3}
 """One CPU core's seconds per megapixel of a stage's own level, until a run's receipts know better."""

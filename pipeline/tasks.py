@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from pipeline.grid import TileGrid, Window
 from pipeline.job import BLOCK, Job
+from pipeline.job_stages import SPLIT_VERSION, Boxes, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.stage import Phase, Stage, Task
-from pipeline.stage_grids import SPLIT_VERSION, Boxes, grid_of, scaled, stage_of
 from pipeline.stages import align
 
 ABSENT = "absent"
@@ -180,7 +180,7 @@ def _displacement(job: Job, ledger: Ledger) -> Iterator[Task]:
 
 
 def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
-    from pipeline.worker_split import large_components
+    from pipeline.worker.split import large_components
 
     grid = job.grid(job.levels["mask"])
     crossing = [key for key, receipt in ledger.of("split").items() if receipt.done and receipt.extra.get("crossing")]

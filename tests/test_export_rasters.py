@@ -12,9 +12,9 @@ import rasterio
 from affine import Affine
 from rio_cogeo import cog_validate
 
-from pipeline import export_rasters
 from pipeline.errors import StoreError
-from pipeline.export_rasters import write_cog
+from pipeline.export import rasters as export_rasters
+from pipeline.export.rasters import write_cog
 from pipeline.grid import Window
 
 TRANSFORM = Affine(0.15, 0, 340_000, 0, -0.15, 3_060_000)

@@ -17,11 +17,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import export_sort
 from pipeline.errors import InputError, StoreError
-from pipeline.export_copies import write_copy
-from pipeline.export_sort import hilbert
-from pipeline.export_vectors import default_row_group, free_names, wkb_array, write_geoparquet
+from pipeline.export import sort as export_sort
+from pipeline.export.copies import write_copy
+from pipeline.export.sort import hilbert
+from pipeline.export.vectors import default_row_group, free_names, wkb_array, write_geoparquet
 
 gpd = pytest.importorskip("geopandas")
 

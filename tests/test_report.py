@@ -18,9 +18,9 @@ from pipeline import certificate
 from pipeline.errors import StoreError
 from pipeline.grid import TileGrid, Window
 from pipeline.ledger import Receipt
-from pipeline.report import NAME, Changes, Ragged, ReportData, page, rows_to_show, write_report
-from pipeline.report_charts import histogram, number
-from pipeline.report_map import stretch_of
+from pipeline.report.charts import histogram, number
+from pipeline.report.map import stretch_of
+from pipeline.report.page import NAME, Changes, Ragged, ReportData, page, rows_to_show, write_report
 
 SHAPE = (900, 1200)
 

@@ -10,7 +10,7 @@ import pytest
 import catalogs
 from pipeline.conflate import CHANGES
 from pipeline.putback import STATUSES
-from pipeline.worker_rasters import CLASSES, COLOURS
+from pipeline.worker.rasters import CLASSES, COLOURS
 
 STYLES = Path(catalogs.__file__).parent / "styles"
 

@@ -14,8 +14,8 @@ import shapely
 from affine import Affine
 
 from pipeline import certificate
-from pipeline.export_rasters import write_cog
-from pipeline.export_vectors import write_geoparquet
+from pipeline.export.rasters import write_cog
+from pipeline.export.vectors import write_geoparquet
 from pipeline.grid import TileGrid
 from pipeline.ledger import Receipt
 from pipeline.verify import verify

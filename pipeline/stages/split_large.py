@@ -12,7 +12,7 @@ from pipeline.buildings import SplitPart, empty_part
 from pipeline.grid import Window
 from pipeline.kernels import components
 from pipeline.seams import LargeComponent
-from pipeline.stages.split import THRESHOLD, TOLERANCE, split_components
+from pipeline.stages.split import MIN_PIXELS, THRESHOLD, TOLERANCE, split_components
 from pipeline.stages.split_windows import (
     CORE,
     OVERLAP,
@@ -32,6 +32,7 @@ def split_large(
     tolerance: float = TOLERANCE,
     core: int = CORE,
     overlap: int = OVERLAP,
+    min_pixels: int = MIN_PIXELS,
 ) -> tuple[SplitPart, SeamAudit]:
     """Buildings of one large component, and the seams that were decided on the way (none if exact).
 
@@ -39,7 +40,7 @@ def split_large(
     meanwhile, and its parts must not stand beside the whole.
     """
     if component.windowed:
-        return split_by_windows(read, component, shape, tolerance, core, overlap)
+        return split_by_windows(read, component, shape, tolerance, core, overlap, min_pixels)
     window = component.box.grow(1).clip(shape)
     mask_scores, touching, valid = valid_scores(read, window)
     labels, _ = components.label(mask_scores > THRESHOLD)
@@ -56,5 +57,5 @@ def split_large(
         return empty_part(), empty_audit()
     del labels
     mask_scores[(mask_scores > THRESHOLD) & ~mine] = 0
-    part = split_components(mask_scores, touching, valid, window, shape[1], tolerance)
+    part = split_components(mask_scores, touching, valid, window, shape[1], tolerance, min_pixels)
     return part, empty_audit()

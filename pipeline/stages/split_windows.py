@@ -112,7 +112,7 @@ class _Pieces:
 
 
 def _split_window(
-    read: Read, tile: Tile, members: Labels, shape: tuple[int, int], pieces: _Pieces
+    read: Read, tile: Tile, members: Labels, shape: tuple[int, int], min_pixels: int, pieces: _Pieces
 ) -> npt.NDArray[np.int64]:
     """Split one window over the component's pixels; its instances join `pieces`.
 
@@ -141,7 +141,10 @@ def _split_window(
     score, evidence, edges, touches = measure(own, count, mask_scores, touching, valid)
     pieces.first.append(first)
     pieces.sums.append(np.stack([pixels, score, evidence, edges, touches.astype(np.int64)], axis=1))
-    polygons, of = trace_labels(np.ascontiguousarray(own[core]), tile.core)
+    # Specks that lie in the core whole are not traced; `_dissolve` leaves them out, with those at its edge.
+    speck = (pixels < min_pixels) & (pixels == components.properties(labels, count)["area"])
+    traced = np.where(speck[own[core] - 1], 0, own[core]).astype(np.int32)
+    polygons, of = trace_labels(traced, tile.core)
     pieces.polygons.append(polygons)
     pieces.owner.append(pieces.total + of - 1)
     numbers = np.where(labels > 0, labels + np.int64(pieces.total), 0)
@@ -189,7 +192,13 @@ def _compare(
 
 
 def split_by_windows(
-    read: Read, component: LargeComponent, shape: tuple[int, int], tolerance: float, core: int, overlap: int
+    read: Read,
+    component: LargeComponent,
+    shape: tuple[int, int],
+    tolerance: float,
+    core: int,
+    overlap: int,
+    min_pixels: int,
 ) -> tuple[SplitPart, SeamAudit]:
     grid = TileGrid(shape, core, overlap)
     members = _members(read, component, grid)
@@ -203,7 +212,7 @@ def split_by_windows(
         for column in sorted(place[1] for place in members if place[0] == row):
             tile = grid.tile(row, column)
             window = tile.read.clip(shape)
-            numbers = _split_window(read, tile, members[row, column], shape, pieces)
+            numbers = _split_window(read, tile, members[row, column], shape, min_pixels, pieces)
             rows, columns = tile.core.slices(window)
             if beside is not None and beside[0] == column - 1:
                 strip = numbers[rows, : columns.start + overlap]
@@ -216,10 +225,10 @@ def split_by_windows(
             beside = (column, numbers[rows, max(columns.stop - overlap, 0) :].copy())
             below[column] = numbers[max(rows.stop - overlap, 0) :, columns].copy()
         above = {column: strip for column, strip in below.items() if (row + 1, column) in members}
-    return _dissolve(pieces, tolerance)
+    return _dissolve(pieces, tolerance, min_pixels)
 
 
-def _dissolve(pieces: _Pieces, tolerance: float) -> tuple[SplitPart, SeamAudit]:
+def _dissolve(pieces: _Pieces, tolerance: float, min_pixels: int) -> tuple[SplitPart, SeamAudit]:
     """Join the instances that were matched, across any number of windows, and simplify the whole."""
     pairs = np.concatenate([np.zeros((0, 7)), *pieces.pairs])
     merged = pairs[:, 6] > 0
@@ -228,17 +237,18 @@ def _dissolve(pieces: _Pieces, tolerance: float) -> tuple[SplitPart, SeamAudit]:
     np.minimum.at(first, root, np.concatenate(pieces.first))
     sums = np.zeros((pieces.total, 5), np.int64)
     np.add.at(sums, root, np.concatenate(pieces.sums))
-    heads = np.flatnonzero(sums[:, 0] > 0)
+    heads = np.flatnonzero(sums[:, 0] >= max(min_pixels, 1))
     heads = heads[np.argsort(first[heads])]
     rank = np.full(pieces.total, -1)
     rank[heads] = np.arange(heads.size)
 
-    polygons = join_polygons(pieces.polygons)
     owner = rank[root[np.concatenate(pieces.owner)]]
     order = np.argsort(owner, kind="stable")
-    used = np.flatnonzero(np.concatenate(pieces.sums)[:, 0] > 0)
-    joined = np.bincount(rank[root[used]], minlength=heads.size) > 1
-    polygons, owner = _dissolved(take_polygons(polygons, order), owner[order], joined)
+    order = order[owner[order] >= 0]
+    used = rank[root[np.concatenate(pieces.sums)[:, 0] > 0]]
+    joined = np.bincount(used[used >= 0], minlength=heads.size) > 1
+    polygons = take_polygons(join_polygons(pieces.polygons), order)
+    polygons, owner = _dissolved(polygons, owner[order], joined)
     polygons = simplified(polygons, np.zeros_like(owner), tolerance)
     table = sums[heads]
     coords, ring_offsets, polygon_offsets = polygons
@@ -254,17 +264,8 @@ def _dissolve(pieces: _Pieces, tolerance: float) -> tuple[SplitPart, SeamAudit]:
         polygon_offsets=polygon_offsets,
         building_offsets=offsets_of(np.bincount(owner, minlength=heads.size)),
     )
-    ids = first[root]
-    audit = SeamAudit(
-        ids[pairs[:, 0].astype(np.int64)],
-        ids[pairs[:, 1].astype(np.int64)],
-        pairs[:, 2].astype(np.int64),
-        pairs[:, 3].astype(np.int64),
-        pairs[:, 4].astype(np.int64),
-        pairs[:, 5],
-        merged,
-    )
-    return part, audit
+    one, other, row, column, shared = pairs[:, :5].T.astype(np.int64)
+    return part, SeamAudit(first[root[one]], first[root[other]], row, column, shared, pairs[:, 5], merged)
 
 
 def _dissolved(polygons: Ragged, owner: Integers, joined: Flags) -> tuple[Ragged, Integers]:

@@ -14,7 +14,7 @@ from pipeline.events import read_events
 from pipeline.grid import LEVELS, TileGrid, Window, level_shape
 from pipeline.job import CADASTER, Job
 from pipeline.ledger import Receipt
-from pipeline.report_data import Changes, Ragged, ReportData, rows_to_show
+from pipeline.report.data import Changes, Ragged, ReportData, rows_to_show
 
 OVERVIEW = 1600
 """Longest side of the overview, px."""
@@ -107,7 +107,7 @@ def _cadaster(job: Job, folder: Path) -> tuple[Any, Any, Any, Any, Any, Ragged, 
 
 def _polygons(job: Job, wanted: NDArray[np.bool_], status: Any) -> tuple[NDArray[np.int64], Ragged, Ragged]:
     """First polygon of each wanted row with its input row, where it was and where it is now."""
-    from pipeline.worker_align import moved_path, read_moved
+    from pipeline.worker.align import moved_path, read_moved
 
     rows, lengths, old, new = [], [], [], []
     for key in footprints.block_keys(job.work / CADASTER):

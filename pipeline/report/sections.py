@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report_charts import VERDICTS, bars, histogram, number, shift_plot, verdict_map
-from pipeline.report_data import ReportData
-from pipeline.report_review import Finding, table
+from pipeline.report.charts import VERDICTS, bars, histogram, number, shift_plot, verdict_map
+from pipeline.report.data import ReportData
+from pipeline.report.review import Finding, table
 
 _STEP = re.compile(r"(p\d+)?-(field|move)$")  # alignment's rounds and halves count as one in the chart
 _CHANGE_COLOURS = {

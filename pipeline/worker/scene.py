@@ -10,7 +10,7 @@ from pipeline import statistics as scene_statistics
 from pipeline.errors import TileError
 from pipeline.job import CADASTER, SCENE, Job
 from pipeline.ledger import digest_of, fingerprint
-from pipeline.worker import Row, row
+from pipeline.worker.entry import Row, row
 
 
 @lru_cache(maxsize=4)

@@ -18,17 +18,17 @@ from pipeline.job import read_job
 Row = dict[str, Any]
 
 HANDLERS = {
-    "ingest": ("pipeline.worker_scene", "ingest"),
-    "statistics": ("pipeline.worker_scene", "statistics"),
-    "index": ("pipeline.worker_scene", "index"),
-    "displacement": ("pipeline.worker_align", "displacement"),
-    "classify": ("pipeline.worker_scores", "classify"),
-    "mask": ("pipeline.worker_scores", "mask"),
-    "border": ("pipeline.worker_border", "border"),
-    "split": ("pipeline.worker_split", "split"),
-    "split-large": ("pipeline.worker_split", "split_large"),
-    "export": ("pipeline.worker_products", "export"),
-    "conflate": ("pipeline.worker_products", "conflate"),
+    "ingest": ("pipeline.worker.scene", "ingest"),
+    "statistics": ("pipeline.worker.scene", "statistics"),
+    "index": ("pipeline.worker.scene", "index"),
+    "displacement": ("pipeline.worker.align", "displacement"),
+    "classify": ("pipeline.worker.scores", "classify"),
+    "mask": ("pipeline.worker.scores", "mask"),
+    "border": ("pipeline.worker.border", "border"),
+    "split": ("pipeline.worker.split", "split"),
+    "split-large": ("pipeline.worker.split", "split_large"),
+    "export": ("pipeline.worker.products", "export"),
+    "conflate": ("pipeline.worker.products", "conflate"),
 }
 """Which function does a stage's tasks; the alignment's steps are found by their ending."""
 
@@ -68,7 +68,7 @@ def peak_rss_mb() -> float:
 
 def _handler(stage: str) -> Any:
     if stage.endswith(("-field", "-move")):
-        return getattr(import_module("pipeline.worker_align"), stage.rsplit("-", 1)[1])
+        return getattr(import_module("pipeline.worker.align"), stage.rsplit("-", 1)[1])
     module, name = HANDLERS[stage]
     return getattr(import_module(module), name)
 

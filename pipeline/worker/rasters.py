@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import scene, store
-from pipeline.export_rasters import write_cog
-from pipeline.export_vectors import write_geoparquet
+from pipeline.export.rasters import write_cog
+from pipeline.export.vectors import write_geoparquet
 from pipeline.grid import TileGrid, Window, level_shape
 from pipeline.job import SCENE, Job, values_of
-from pipeline.worker_align import NODE
-from pipeline.worker_scores import scene_of
+from pipeline.worker.align import NODE
+from pipeline.worker.scores import scene_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,9 +7,9 @@ from html import escape
 
 import numpy as np
 
-from pipeline.report_charts import number
-from pipeline.report_data import Ragged, ReportData
-from pipeline.report_map import SIDE, Place
+from pipeline.report.charts import number
+from pipeline.report.data import Ragged, ReportData
+from pipeline.report.map import SIDE, Place
 
 _EACH = 6  # rows of each kind in the table
 

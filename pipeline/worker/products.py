@@ -6,16 +6,16 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pipeline import worker_layers, worker_rasters
 from pipeline.job import Job
-from pipeline.worker import Row, row
+from pipeline.worker import layers, rasters
+from pipeline.worker.entry import Row, row
 
 PRODUCTS = {
-    "cadaster_aligned": worker_layers.cadaster_aligned,
-    "buildings": worker_layers.buildings,
-    "changes": worker_layers.changes,
-    "classes": worker_rasters.classes,
-    "displacement": worker_rasters.displacement,
+    "cadaster_aligned": layers.cadaster_aligned,
+    "buildings": layers.buildings,
+    "changes": layers.changes,
+    "classes": rasters.classes,
+    "displacement": rasters.displacement,
 }
 """Each writes its files into the run's folder and returns their paths and a few figures."""
 

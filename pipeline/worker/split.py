@@ -14,8 +14,8 @@ from pipeline.job import PARTS, SCENE, Job, values_of
 from pipeline.ledger import digest_of
 from pipeline.stages import split as split_stage
 from pipeline.stages.split_large import split_large as split_component
-from pipeline.worker import Row, row
-from pipeline.worker_scores import scene_of
+from pipeline.worker.entry import Row, row
+from pipeline.worker.scores import scene_of
 
 
 def part_path(job: Job, stage: str, key: str) -> Path:

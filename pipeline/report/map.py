@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.grid import Window
-from pipeline.report_charts import data_uri, number
-from pipeline.report_data import MOST_VERTICES, Ragged, ReportData
+from pipeline.report.charts import data_uri, number
+from pipeline.report.data import MOST_VERTICES, Ragged, ReportData
 
 FINE = 16  # steps a pixel in packed coordinates
 SIDE = 320  # px of level 1 of a close-up, at least

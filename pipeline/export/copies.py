@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StoreError
-from pipeline.export_wkb import COVERING
+from pipeline.export.wkb import COVERING
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,8 +17,8 @@ from pipeline.job import CADASTER, SCENE, Job, values_of
 from pipeline.ledger import digest_of
 from pipeline.networks import run_windows
 from pipeline.stages import align
-from pipeline.worker import Row, row
-from pipeline.worker_scores import network_of, scene_of
+from pipeline.worker.entry import Row, row
+from pipeline.worker.scores import network_of, scene_of
 
 NODE = 4
 """Spacing, px of level 1, of the dense field's nodes: finer than anything the smoothing keeps."""

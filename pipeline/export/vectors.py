@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline.errors import InputError, StoreError
-from pipeline.export_sort import hilbert_sorted
-from pipeline.export_wkb import COVERING, SIDES, boxes_in, boxes_of, iso_wkb, type_names
+from pipeline.export.sort import hilbert_sorted
+from pipeline.export.wkb import COVERING, SIDES, boxes_in, boxes_of, iso_wkb, type_names
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from pipeline import conflate, footprints, polygons
 from pipeline.buildings import BuildingTable, combine, read_part
-from pipeline.export_copies import write_copy
-from pipeline.export_vectors import free_names, write_geoparquet
+from pipeline.export.copies import write_copy
+from pipeline.export.vectors import free_names, write_geoparquet
 from pipeline.grid import Window
 from pipeline.job import CADASTER, Job
 from pipeline.putback import STATUSES, put_back
-from pipeline.worker_align import read_moved
-from pipeline.worker_scene import working_of
-from pipeline.worker_scores import scene_of
-from pipeline.worker_split import part_path
+from pipeline.worker.align import read_moved
+from pipeline.worker.scene import working_of
+from pipeline.worker.scores import scene_of
+from pipeline.worker.split import part_path
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.export_wkb import boxes_in
+from pipeline.export.wkb import boxes_in
 
 if TYPE_CHECKING:
     import pyarrow as pa

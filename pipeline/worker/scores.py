@@ -15,7 +15,7 @@ from pipeline.ledger import digest_of
 from pipeline.stages import classify as coarse_stage
 from pipeline.stages import mask as mask_stage
 from pipeline.stages import refine as refine_stage
-from pipeline.worker import Row, row
+from pipeline.worker.entry import Row, row
 
 
 @lru_cache(maxsize=4)

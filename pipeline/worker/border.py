@@ -19,9 +19,9 @@ from pipeline.job import Job
 from pipeline.ledger import digest_of
 from pipeline.networks import centre_crop
 from pipeline.stages import align, classify, mask, refine
-from pipeline.worker import Row, row
-from pipeline.worker_align import draw, to_gray
-from pipeline.worker_scores import network_of, scene_of
+from pipeline.worker.align import draw, to_gray
+from pipeline.worker.entry import Row, row
+from pipeline.worker.scores import network_of, scene_of
 
 LARGER = 3
 """How many times as wide as the run's halo the reference window's is."""

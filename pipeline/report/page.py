@@ -11,11 +11,11 @@ from html import escape
 from pathlib import Path
 
 import catalogs
-from pipeline import report_sections as sections
 from pipeline.errors import StoreError
-from pipeline.report_data import Changes, Ragged, ReportData, rows_to_show
-from pipeline.report_map import closeups, map_payload
-from pipeline.report_review import findings, places
+from pipeline.report import sections
+from pipeline.report.data import Changes, Ragged, ReportData, rows_to_show
+from pipeline.report.map import closeups, map_payload
+from pipeline.report.review import findings, places
 
 __all__ = ["NAME", "Changes", "Ragged", "ReportData", "page", "rows_to_show", "write_report"]
 

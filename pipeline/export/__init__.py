@@ -1,0 +1,1 @@
+"""The deliverables' formats: GeoParquet and its copies, cloud-optimised GeoTIFF."""
