@@ -108,14 +108,20 @@ def city(shape: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
     return scores, truth
 
 
-def windowed(scores: np.ndarray, valid: np.ndarray, tile: int, core: int, overlap: int):
+def windowed(scores: np.ndarray, valid: np.ndarray, tile: int, core: int, overlap: int, min_pixels: int = 0):
     """Tiles, then the large ones with a cap of 2 000 px, so that big components go by windows."""
     shape = valid.shape
     grid = TileGrid(shape, tile, 8)
     parts, faces, audits = [], [], []
     for place in grid:
         part, record = split_tile(
-            padded(scores, place.read), padded(valid, place.read), place, shape, cap=2000, tolerance=0.0
+            padded(scores, place.read),
+            padded(valid, place.read),
+            place,
+            shape,
+            cap=2000,
+            tolerance=0.0,
+            min_pixels=min_pixels,
         )
         parts.append(part)
         faces.append((place, record))
@@ -127,6 +133,7 @@ def windowed(scores: np.ndarray, valid: np.ndarray, tile: int, core: int, overla
             tolerance=0.0,
             core=core,
             overlap=overlap,
+            min_pixels=min_pixels,
         )
         parts.append(part)
         audits.append(audit)
@@ -160,6 +167,19 @@ def test_windows_lose_and_double_nothing(kind: str, core: int, overlap: int) -> 
     np.testing.assert_array_equal(burn(part, shape), mask)
     assert part.pixels.sum() == mask.sum()
     assert part.score_sum.sum() == scores[0][mask].sum()
+
+
+@pytest.mark.parametrize("kind", ["speckle", "snake"])
+def test_windows_leave_specks_out_once_they_are_whole(kind: str) -> None:
+    shape = (131, 118)
+    scores, valid = SCENES[kind](shape, 7), holes(shape, 8)
+    every, _ = windowed(scores, valid, 64, 40, 16)
+    part, _ = windowed(scores, valid, 64, 40, 16, min_pixels=12)
+    large = every.pixels >= 12
+    assert not large.all()
+    np.testing.assert_array_equal(part.building_id, every.building_id[large])
+    np.testing.assert_array_equal(part.pixels, every.pixels[large])
+    assert (np.diff(part.building_offsets) > 0).all()
 
 
 @pytest.mark.parametrize("kind", SCENES)
