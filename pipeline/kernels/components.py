@@ -115,7 +115,7 @@ def runs(flat: Any, height: int, width: int, threshold: int, reach: int) -> Any:
     room = 2 * width + 4 * height + 16
     begin, end, parent = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     rows = np.zeros(height + 1, np.int64)
-    n, previous = 0, 0
+    n, previous = np.int64(0), np.int64(0)
     for y in range(height):
         if n + width // 2 + 1 > room:
             room = 2 * room + width
@@ -172,9 +172,9 @@ def paint(begin: Any, end: Any, rows: Any, value: Any, out: Any) -> None:
 
 
 @kernel
-def _label(flat: Any, reach: int, out: Any) -> Any:
+def _label(flat: Any, threshold: int, reach: int, out: Any) -> Any:
     height, width = out.shape
-    begin, end, rows, parent = runs(flat, height, width, 0, reach)
+    begin, end, rows, parent = runs(flat, height, width, threshold, reach)
     count = number(parent)
     paint(begin, end, rows, parent, out)
     return count
@@ -192,7 +192,7 @@ def label(
         raise ValueError(f"connectivity is 4 or 8, not {connectivity}")
     flat = plain(mask, np.bool_ if mask.dtype == np.bool_ else np.uint8).view(np.uint8)
     out = output(out, flat.shape)
-    return out, _label(flat.reshape(-1), 1 if connectivity == 8 else 0, out)
+    return out, _label(flat.reshape(-1), 0, 1 if connectivity == 8 else 0, out)
 
 
 def output(out: NDArray[np.int32] | None, shape: tuple[int, ...]) -> NDArray[np.int32]:

@@ -30,7 +30,11 @@ STAMP = _stamp()
 
 
 def kernel(function: Function) -> Function:
-    """Compile `function` lazily: no lock, no parallel threads, strict IEEE arithmetic, cached on disk."""
+    """Compile `function` lazily: no lock, no parallel threads, strict IEEE arithmetic, cached on disk.
+
+    A literal 0 handed to another kernel is a type of its own to numba, and the kernel compiled once more:
+    counters that are handed on start as np.int64(0).
+    """
     compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if hasattr(index, "_source_stamp"):

@@ -45,7 +45,7 @@ def _seeds(mask: Any, touching: Any, width: int, bar: int, begin: Any, end: Any,
     room = 2 * begin.size + width + 16
     left, right, parent = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     seeds_of = np.zeros(begin.size + 1, np.int64)
-    n, previous = 0, 0
+    n, previous, reach = np.int64(0), np.int64(0), np.int64(1)
     for y in range(rows.size - 1):
         if n + width // 2 + 1 > room:
             room = 2 * room + width
@@ -58,7 +58,7 @@ def _seeds(mask: Any, touching: Any, width: int, bar: int, begin: Any, end: Any,
                 x = b
                 if a < b:
                     left[n], right[n], parent[n] = a - line, b - line, n
-                    over = attach(left, right, parent, n, over, first, 1)
+                    over = attach(left, right, parent, n, over, first, reach)
                     n += 1
             seeds_of[run + 1] = n
         previous = first
@@ -112,7 +112,7 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any) -> Any:
     height, width = out.shape
     bar = threshold * 255
     flat = out.reshape(-1)
-    begin, end, rows, component = runs(mask, height, width, threshold, 1)
+    begin, end, rows, component = runs(mask, height, width, threshold, np.int64(1))
     components = number(component)
     left, right, seeds_of, seed = _seeds(mask, touching, width, bar, begin, end, rows)
     number(seed)
@@ -184,7 +184,7 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any) -> Any:
                 for place in range(line + x, line + stop):
                     _wake(height, width, inner, flat, place)
                 x = right[s] if s < seeds_of[run + 1] else x
-        level = 0
+        level = np.int64(0)
         for k in range(first_of[c], first_of[c + 1]):
             run, line = order[k], line_of[k]
             for s in range(seeds_of[run], seeds_of[run + 1]):

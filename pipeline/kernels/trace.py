@@ -32,7 +32,7 @@ def _runs(labels: Any, bits: Any) -> Any:
     begin, end, value = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     parent = np.empty(room, np.int32)
     rows = np.zeros(height + 1, np.int64)
-    n, previous = 0, 0
+    n, previous = np.int64(0), np.int64(0)
     for y in range(height):
         if n + width > room:
             room = 2 * room + width

@@ -73,7 +73,7 @@ def _walk(
             row_code[row] = max(row_code[row], 1)
             continue
         vertex, ring = vertices, rings
-        readable, big, shell, stride = True, False, False, 16
+        readable, big, shell, stride = True, buffer[at] == 0, False, 16
         depth, left[0], want[0] = 0, 1, 0
         while depth >= 0 and readable:
             if left[depth] == 0:
