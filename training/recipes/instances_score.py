@@ -149,8 +149,8 @@ def calibrate(area: Area) -> tuple[float, float]:
 
 
 def _shifted(area: Area, mask: float, touching: float) -> Area:
-    """The area with scores as if the logits were shifted; score 0 and 255 count as half a step from the end."""
-    steps = np.clip(np.arange(256), 0.5, 254.5) / 255
+    """The area with scores as if the logits were shifted; scores 0 and 255 count as a quarter step from the end."""
+    steps = np.clip(np.arange(256), 0.25, 254.75) / 255
     logits = np.log(steps / (1 - steps))
     table = [np.round(255 / (1 + np.exp(-(logits + by)))).astype(np.uint8) for by in (mask, touching)]
     scores = np.stack([table[0][area.scores[0]], table[1][area.scores[1]]])
