@@ -19,7 +19,7 @@ def create_arrays(job: Job, phase: str) -> None:
         scene.create_scene(root, working_of(job))
     elif phase.endswith("-field"):
         name = phase.removesuffix("-field")
-        factor = next(step.factor for step in job.align_steps if step.name == name)
+        factor = next(step.factor for step in job.align_line if step.name == name)
         height, width = level_shape(level_shape(job.shape, factor), CELL)
         chunk, shard = WINDOW // CELL, job.tile // CELL
         _create(job, name, (4, height, width), "float32", chunk, shard, factor * CELL)

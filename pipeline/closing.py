@@ -65,7 +65,7 @@ def expected_keys(job: Job, ledger: Ledger, phases: Sequence[Phase]) -> dict[str
 
 def tile_grid(job: Job, stage: str) -> TileGrid | None:
     """The grid of stages whose every tile has a verdict; blocks without polygons have none to move."""
-    return None if stage.endswith("-move") else grid_of(job, stage)
+    return None if stage.endswith(("-move", "-search")) else grid_of(job, stage)
 
 
 def describe(job: Job, ledger: Ledger, folder: Path) -> None:
@@ -84,6 +84,7 @@ def describe(job: Job, ledger: Ledger, folder: Path) -> None:
             "cadaster_rows": index.extra.get("rows") if index is not None and "align" in job.stages else None,
             "models": {task: {"name": job.cards[task], "sha256": job.weights[task]} for task in job.cards},
             "levels": job.levels,
+            "searches": job.searches,
             "steps": job.steps,
             "device": job.device,
             "versions": {"python": platform.python_version(), **versions()},

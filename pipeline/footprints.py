@@ -68,14 +68,18 @@ class FootprintBlock:
         `xy` are the block's vertices elsewhere (moved, or at another level); those of `self` if None.
         Lines and points are left out, so that what comes back can be rasterised.
         """
+        points, ring_offsets, _ = self.outlines(xy)
+        shells = np.flatnonzero(self.ring_kind[self.ring_kind <= 1] == 0)
+        return points, ring_offsets, np.append(shells, len(ring_offsets) - 1).astype(np.int64)
+
+    def outlines(self, xy: Points | None = None) -> tuple[Points, Ints, Ints]:
+        """The rings of polygons only: coords (n, 2), ring_offsets (q + 1), ring_row (q,) index into `rows`."""
         points = self.xy if xy is None else xy
         areal = np.flatnonzero(self.ring_kind <= 1)
         starts, stops = self.ring_offsets[areal], self.ring_offsets[areal + 1]
-        shells = np.flatnonzero(self.ring_kind[areal] == 0)
-        polygon_offsets = np.append(shells, len(areal)).astype(np.int64)
         if len(areal) < len(self.ring_kind):
             points = points[ranges(starts, stops)]
-        return points, offsets_of(stops - starts), polygon_offsets
+        return points, offsets_of(stops - starts), self.ring_row[areal]
 
     def row_means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean of a value at each vertex (n, …) over each row's vertices: (r, …)."""

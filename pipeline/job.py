@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import StoreError
 from pipeline.grid import TileGrid, level_shape
 from pipeline.stages.align import Step
+from pipeline.stages.search import Search
 
 BLOCK = 2048
 """Side, px of level 1, of the fixed blocks that own ingest shards, polygons and the dense field."""
@@ -32,8 +33,9 @@ class Job:
 
     `shape` (height, width) px and `gsd` (m) of the working raster; `cards` maps a task (`alignment`,
     `coarse`, `refiner`, `mask`) to its card's name and `weights` to their sha256; `levels` maps a stage to
-    its pyramid level; `halos` and `strides` are the cards', px of that level; `steps` the alignment's
-    (factor, round); `identity` the settings that runs in one folder must share.
+    its pyramid level; `halos` and `strides` are the cards', px of that level; `searches` the alignment's
+    (factor, reach, sigma) and `steps` its network's (factor, round); `identity` the settings that runs in
+    one folder must share.
     """
 
     folder: str
@@ -55,6 +57,7 @@ class Job:
     levels: dict[str, int]
     halos: dict[str, int]
     strides: dict[str, int]
+    searches: tuple[tuple[int, int, float], ...]
     steps: tuple[tuple[int, int], ...]
     dense: bool
     min_area_m2: float
@@ -71,9 +74,11 @@ class Job:
         return Path(self.folder) / "work"
 
     @property
-    def align_steps(self) -> tuple[Step, ...]:
-        """The alignment's steps, coarse to fine; none without `align`."""
-        return tuple(Step(*step) for step in self.steps) if "align" in self.stages else ()
+    def align_line(self) -> tuple[Search | Step, ...]:
+        """The alignment's moves in order, searches first, then the network's steps; none without `align`."""
+        if "align" not in self.stages:
+            return ()
+        return (*(Search(*each) for each in self.searches), *(Step(*each) for each in self.steps))
 
     def grid(self, level: int, halo: int = 0, core: int | None = None) -> TileGrid:
         """The scene at `level`, cut into tiles of `core` px of that level (the run's tile unless given)."""
@@ -95,7 +100,8 @@ def _read(path: str, stamp: int) -> Job:
     raw: dict[str, Any] = json.loads(Path(path).read_text())
     for name in ("shape", "transform", "stages", "copies", "notes"):
         raw[name] = tuple(raw[name])
-    raw["steps"] = tuple((int(factor), int(turn)) for factor, turn in raw["steps"])
+    for name in ("searches", "steps"):
+        raw[name] = tuple(tuple(each) for each in raw[name])
     return Job(**raw)
 
 

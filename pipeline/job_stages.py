@@ -48,7 +48,7 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
 
 def grid_of(job: Job, stage: str) -> TileGrid | None:
     """The grid whose cores a stage's receipts speak of; None for stages without tiles."""
-    if stage in ("ingest", "displacement") or stage.endswith("-move"):
+    if stage in ("ingest", "displacement") or stage.endswith(("-move", "-search")):
         return job.blocks()
     if stage in ("classify", "refine"):
         return job.grid(job.levels["classify"])
@@ -80,3 +80,10 @@ class Boxes:
         x0, y0, x1, y1 = self.table.T
         hit = (x0 < window.x1) & (x1 > window.x0) & (y0 < window.y1) & (y1 > window.y0)
         return [self.keys[i] for i in hit.nonzero()[0]]
+
+
+def around(box: tuple[float, float, float, float], margin: float) -> Window:
+    """The whole pixels of a box (x0, y0, x1, y1; px of level 1) grown by `margin`."""
+    y0, x0 = int(np.floor(box[1] - margin)), int(np.floor(box[0] - margin))
+    y1, x1 = int(np.ceil(box[3] + margin)) + 1, int(np.ceil(box[2] + margin)) + 1
+    return Window(y0, x0, y1 - y0, x1 - x0)

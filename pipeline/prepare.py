@@ -13,6 +13,7 @@ from pipeline.grid import LEVELS, check_tile
 from pipeline.job import Job, write_job
 from pipeline.networks import resolve_device
 from pipeline.stages.align import plan_steps
+from pipeline.stages.search import plan_searches
 
 if TYPE_CHECKING:
     from catalogs.cards import ModelCard
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 MIN_GSD = 0.1
 """Metres: a finer image is worked on at this ground sampling distance, the finest of the models."""
-ROUNDS = 2
-"""Predictions at each factor of the alignment: the second corrects what the first moved too far."""
+FACTORS = (2, 1)
+"""Factors of the network's steps after the searches."""
+ROUNDS = 1
+"""Predictions at each factor of the network: a second one corrects what the first moved too far."""
 BYTES_PER_PIXEL = 12.0
 """State and products on disk for each pixel and three bands, measured generously."""
 
@@ -56,11 +59,6 @@ def choose_cards(
     return cards, levels
 
 
-def factors_of(gsd: float, card: ModelCard) -> tuple[int, ...]:
-    """Alignment factors whose GSD the card knows, and always factor 1."""
-    return tuple(factor for factor in LEVELS if factor == 1 or gsd * factor <= card.gsd[1] * 1.001)
-
-
 def prepare(settings: Settings) -> Job:
     """The job that settings ask for, from headers alone.
 
@@ -80,7 +78,8 @@ def prepare(settings: Settings) -> Job:
         polygons.check_overlap(grid, cadaster)
         cadaster_source = cadaster.source_id
     alignment = cards.get("alignment")
-    steps = plan_steps(factors_of(grid.gsd, alignment), ROUNDS) if alignment else ()
+    searches = plan_searches(grid.gsd) if alignment else ()
+    steps = plan_steps(FACTORS, ROUNDS) if alignment else ()
     return Job(
         folder=str(settings.out.absolute()),
         image=settings.image,
@@ -101,6 +100,7 @@ def prepare(settings: Settings) -> Job:
         levels=levels,
         halos={task: card.halo for task, card in cards.items()},
         strides={task: card.stride for task, card in cards.items()},
+        searches=tuple((each.factor, each.reach, each.sigma) for each in searches),
         steps=tuple((step.factor, step.round) for step in steps),
         dense=settings.field,
         min_area_m2=settings.min_area,

@@ -12,10 +12,12 @@ from dataclasses import replace
 
 from pipeline.grid import TileGrid, Window
 from pipeline.job import BLOCK, Job
-from pipeline.job_stages import SPLIT_VERSION, Boxes, grid_of, scaled, stage_of
+from pipeline.job_stages import SPLIT_VERSION, Boxes, around, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.stage import Phase, Stage, Task
 from pipeline.stages import align
+from pipeline.stages import search as search_stage
+from pipeline.stages.search import SEEN, Search
 
 ABSENT = "absent"
 PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1
@@ -24,10 +26,11 @@ PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1
 def phases(job: Job) -> tuple[Phase, ...]:
     """The phases of a run, in order: the one place where the order of the line stands."""
     line = [Phase("ingest", "read the image into the scene"), Phase("prepare", "statistics and cadaster")]
-    for step in job.align_steps:
-        line.append(Phase(f"{step.name}-field", f"align: predict at factor {step.factor}, round {step.round}"))
-        line.append(Phase(f"{step.name}-move", f"align: move polygons at factor {step.factor}, round {step.round}"))
-    if job.align_steps:
+    for step in job.align_line:
+        how = f"factor {step.factor}" + ("" if isinstance(step, Search) else f", round {step.round}")
+        line.append(Phase(step.source, f"align: {'search' if isinstance(step, Search) else 'predict'} at {how}"))
+        line.append(Phase(f"{step.name}-move", f"align: move polygons at {how}"))
+    if job.align_line:
         line.append(Phase("displacement", "stitch the dense field"))
     if "classify" in job.stages:
         line.append(Phase("classify", "classify" + (" and refine" if "refine" in job.stages else "")))
@@ -51,6 +54,8 @@ def expected(job: Job, phase: str, ledger: Ledger) -> list[Task]:
         return list(_prepare(job, ledger))
     if phase.endswith("-field"):
         return list(_fields(job, phase, ledger))
+    if phase.endswith("-search"):
+        return list(_searches(job, phase, ledger))
     if phase.endswith("-move"):
         return list(_moves(job, phase, ledger))
     if phase == "displacement":
@@ -131,20 +136,20 @@ def boxes_of(job: Job, ledger: Ledger, position: int) -> dict[str, tuple[float, 
     index = ledger.get("index", "cadaster")
     boxes = dict(index.extra.get("boxes", {})) if index is not None else {}
     if position > 0:
-        for key, receipt in ledger.of(f"{job.align_steps[position - 1].name}-move").items():
+        for key, receipt in ledger.of(f"{job.align_line[position - 1].name}-move").items():
             if key in boxes and "box" in receipt.extra:
                 boxes[key] = receipt.extra["box"]
     return {key: (float(b[0]), float(b[1]), float(b[2]), float(b[3])) for key, b in boxes.items()}
 
 
 def _position(job: Job, phase: str) -> int:
-    return [step.name for step in job.align_steps].index(phase.rsplit("-", 1)[0])
+    return [step.name for step in job.align_line].index(phase.rsplit("-", 1)[0])
 
 
 def _blocks_state(job: Job, ledger: Ledger, position: int, key: str) -> str:
     if position == 0:
         return _state(ledger, "index", "cadaster")
-    return _state(ledger, f"{job.align_steps[position - 1].name}-move", key)
+    return _state(ledger, f"{job.align_line[position - 1].name}-move", key)
 
 
 def _fields(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
@@ -160,21 +165,42 @@ def _fields(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         yield Task(phase, tile.key, fingerprint(stage.print, tile.key, state, image), payload={"blocks": blocks})
 
 
+def _searches(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
+    position = _position(job, phase)
+    search = job.align_line[position]
+    assert isinstance(search, Search)
+    boxes = boxes_of(job, ledger, position)
+    near, recipe = Boxes(boxes), [search_stage.VERSION, search.factor, search.reach, search.sigma]
+    scene = _state(ledger, "statistics", "scene")
+    for key, box in sorted(boxes.items()):
+        reach = around(box, search.neighbourhood)
+        blocks = near.meeting(reach)
+        state = [(other, _blocks_state(job, ledger, position, other)) for other in blocks]
+        image = _upstream(ledger, "ingest", job.blocks(), reach.grow(search.reach * search.factor + SEEN))
+        yield Task(phase, key, fingerprint(phase, recipe, scene, key, state, image), payload={"blocks": blocks})
+
+
 def _moves(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     position = _position(job, phase)
-    step = job.align_steps[position]
-    stage = _stage(job, step.name, ledger)
-    cells = replace(stage.grid, halo=0)
-    for key, box in sorted(boxes_of(job, ledger, position).items()):
+    step = job.align_line[position]
+    boxes = boxes_of(job, ledger, position)
+    near = Boxes(boxes)
+    for key, box in sorted(boxes.items()):
+        state = _blocks_state(job, ledger, position, key)
+        if isinstance(step, Search):
+            blocks = near.meeting(around(box, step.neighbourhood))
+            shifts = [(other, _state(ledger, step.source, other)) for other in blocks]
+            yield Task(phase, key, fingerprint(phase, key, state, shifts), payload={"blocks": blocks})
+            continue
+        stage = _stage(job, step.name, ledger)
         region = align.cells_around(box, step.factor)
         pixels = Window(*(value * align.CELL for value in (region.y0, region.x0, region.height, region.width)))
-        fields = _upstream(ledger, f"{step.name}-field", cells, pixels)
-        state = _blocks_state(job, ledger, position, key)
+        fields = _upstream(ledger, step.source, replace(stage.grid, halo=0), pixels)
         yield Task(phase, key, fingerprint(phase, stage.print, key, state, fields))
 
 
 def _displacement(job: Job, ledger: Ledger) -> Iterator[Task]:
-    written = [ledger.digest(f"{step.name}-field") for step in job.align_steps]
+    written = [ledger.digest(step.source) for step in job.align_line]
     for tile in job.blocks():
         yield Task("displacement", tile.key, fingerprint("displacement", align.VERSION, tile.key, written))
 
@@ -198,6 +224,8 @@ def _borders(job: Job, ledger: Ledger) -> Iterator[Task]:
     names = {"align": "alignment", "classify": "coarse", "refine": "refiner", "split": "mask"}
     for stage in job.stages:
         task = names[stage]
+        if task == "alignment" and not job.steps:
+            continue
         weights = [job.weights[task], job.weights["coarse"] if task == "refiner" else ""]
         upstream = _state(ledger, "index", "cadaster") if task == "alignment" else ""
         yield Task("border", task, fingerprint("border", BORDER_VERSION, task, weights, scene, upstream))
@@ -205,7 +233,7 @@ def _borders(job: Job, ledger: Ledger) -> Iterator[Task]:
 
 def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     """Each product rests on all receipts of the stages that it is made from."""
-    fields = [f"{step.name}-field" for step in job.align_steps]
+    fields = [step.source for step in job.align_line]
     if phase == "conflate":
         written = [_state(ledger, "export", key) for key in ("cadaster_aligned", "buildings")]
         unseen = {"failed": failed_windows(job, ledger, ["ingest", "mask", "split"])}
@@ -213,9 +241,9 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         yield Task("conflate", "changes", print_, payload=unseen)
         return
     products: dict[str, tuple[list[str], dict[str, object]]] = {}
-    if job.align_steps:
-        last = f"{job.align_steps[-1].name}-move"
-        moves = [ledger.of(f"{step.name}-move") for step in job.align_steps]
+    if job.align_line:
+        last = f"{job.align_line[-1].name}-move"
+        moves = [ledger.of(f"{step.name}-move") for step in job.align_line]
         unmoved = sorted({key for receipts in moves for key, receipt in receipts.items() if not receipt.done})
         failed = failed_windows(job, ledger, ["ingest", *fields])
         stages = ["index", "ingest", last, *fields]

@@ -10,7 +10,7 @@ def warm() -> None:
     """
     import numpy as np
 
-    from pipeline.kernels import components, rasterise, sample, simplify, smooth, split, trace, wkb
+    from pipeline.kernels import components, edges, rasterise, sample, scatter, simplify, smooth, split, trace, wkb
 
     scores = np.full((4, 9), 255, np.uint8)
     labels, count = split.split(scores, np.zeros_like(scores))
@@ -22,6 +22,10 @@ def warm() -> None:
     rasterise.outline(coords, rings, (4, 9))
     field = np.zeros((1, 4, 9), np.float32)
     sample.bilinear(field, coords)
+    volume, _ = edges.evidence(field, field, coords, rings, np.zeros(len(rings) - 1, np.int64), 1, 1)
+    mixed = edges.mix(volume, np.zeros(1, np.int64), np.array([0, 1]), np.ones(1))
+    edges.peaks(mixed, volume)
+    scatter.blend(coords, coords, coords, np.ones(len(coords)), 1.0, 3.0)
     smooth.gaussian(field, 1.0, 1)
     buffer, offsets = wkb.encode_polygons(coords, rings, polygons)
     position = wkb.walk(buffer, offsets)[0]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.kernels.components import grown
 from pipeline.kernels.conflicts import conflicts
 from pipeline.kernels.jit import kernel, plain
 
@@ -24,50 +25,36 @@ _TRIES = 5
 
 
 @kernel
-def _between(a: Any, b: Any, order: Any, level: float, low: float, high: float) -> Any:
-    """Places in `order` (points by a, then b) of the points with a == level and low < b < high."""
-    first, last = 0, order.size
-    while first < last:
-        middle = (first + last) >> 1
-        k = order[middle]
-        if a[k] < level or (a[k] == level and b[k] <= low):
-            first = middle + 1
-        else:
-            last = middle
-    last = first
-    while last < order.size and a[order[last]] == level and b[order[last]] < high:
-        last += 1
-    return first, last
+def _node(ids: Any, ring_offsets: Any, x: Any, y: Any, by_y: Any, rank_y: Any, out: Any, out_offsets: Any) -> Any:
+    """Rings as point numbers, not closed, without repeats, with the points that lie on level or upright edges.
 
-
-@kernel
-def _node(
-    ids: Any, ring_offsets: Any, x: Any, y: Any, by_x: Any, by_y: Any, fill: bool, out: Any, out_offsets: Any
-) -> Any:
-    """Rings as point numbers, not closed, without repeats, with the points that lie on level or upright edges."""
+    Points are numbered by x, then y, so that those on an upright edge are the numbers between its ends; the
+    same goes for level edges by the rank in `by_y`. `out` grows as needed and is returned.
+    """
     n = 0
     for ring in range(ring_offsets.size - 1):
         for i in range(ring_offsets[ring], ring_offsets[ring + 1] - 1):
             p, q = ids[i], ids[i + 1]
             if p == q:
                 continue
-            if fill:
-                out[n] = p
-            n += 1
+            between = 0
             if x[p] == x[q]:
-                first, last = _between(x, y, by_x, x[p], min(y[p], y[q]), max(y[p], y[q]))
-                forward, order = y[p] < y[q], by_x
+                between = abs(q - p) - 1
             elif y[p] == y[q]:
-                first, last = _between(y, x, by_y, y[p], min(x[p], x[q]), max(x[p], x[q]))
-                forward, order = x[p] < x[q], by_y
+                between = abs(rank_y[q] - rank_y[p]) - 1
+            if n + between >= out.size:
+                out = grown(out, 2 * (n + between) + 16)
+            out[n] = p
+            step = 1 if q > p else -1
+            if x[p] == x[q]:
+                for k in range(1, between + 1):
+                    out[n + k] = p + step * k
             else:
-                continue
-            if fill:
-                for k in range(last - first):
-                    out[n + k] = order[first + k] if forward else order[last - 1 - k]
-            n += last - first
+                for k in range(1, between + 1):
+                    out[n + k] = by_y[rank_y[p] + step * k]
+            n += 1 + between
         out_offsets[ring + 1] = n
-    return n
+    return out[:n]
 
 
 @kernel
@@ -245,15 +232,15 @@ def simplify(
     order = np.lexsort((points[:, 1], points[:, 0]))
     ordered = points[order]
     new = np.ones(len(points), np.bool_)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    new[1:] = (ordered[1:, 0] != ordered[:-1, 0]) | (ordered[1:, 1] != ordered[:-1, 1])
     ids = np.empty(len(points), np.int64)
     ids[order] = np.cumsum(new) - 1
     x, y = ordered[new, 0].copy(), ordered[new, 1].copy()
-    by_x, by_y = np.arange(x.size), np.lexsort((x, y))
-    none, offsets = np.empty(0, np.int64), np.zeros(rings.size, np.int64)
-    total = _node(ids, rings, x, y, by_x, by_y, False, none, offsets)
-    noded = np.empty(total, np.int64)
-    _node(ids, rings, x, y, by_x, by_y, True, noded, offsets)
+    by_y = np.lexsort((x, y))
+    rank_y = np.empty(by_y.size, np.int64)
+    rank_y[by_y] = np.arange(by_y.size)
+    offsets = np.zeros(rings.size, np.int64)
+    noded = _node(ids, rings, x, y, by_y, rank_y, np.empty(len(points), np.int64), offsets)
     keep = _simplify(x, y, noded, offsets, float(tolerance))
     thin, thin_offsets = _emit(x, y, noded, offsets, keep)
     return thin, thin_offsets, plain(polygon_offsets, np.int64).copy()

@@ -17,6 +17,7 @@ from pipeline.kernels.jit import kernel, load64, plain
 
 _HIGH = np.uint64(0x8080808080808080)
 _AWAKE = 1 << 30
+_AWAKE_PAIR = np.uint64(_AWAKE << 32 | _AWAKE)
 
 
 @kernel
@@ -66,24 +67,29 @@ def _seeds(mask: Any, touching: Any, width: int, bar: int, begin: Any, end: Any,
 
 
 @kernel
+def _around(place: int, height: int, width: int, inner: bool) -> Any:
+    """Rows and columns beside `place` that exist: -1, 2, -1, 2, or less at the raster's edge."""
+    if inner:
+        return -1, 2, -1, 2
+    y, x = place // width, place % width
+    return max(-1, -y), min(2, height - y), max(-1, -x), min(2, width - x)
+
+
+@kernel
 def _flood(
     mask: Any, touching: Any, height: int, width: int, inner: bool, flat: Any,
     queue: Any, head: Any, tail: Any, place: int, value: int, level: int,
 ) -> Any:
     """Give `value` to the unlabelled pixels around `place` and queue each at its level; the highest level."""
-    y, x = 1, 1
-    if not inner:
-        y, x = place // width, place % width
-    for dy in range(-1, 2):
-        for dx in range(-1, 2):
-            if inner or (0 <= y + dy < height and 0 <= x + dx < width):
-                near = place + dy * width + dx
-                if flat[near] == -1:
-                    flat[near] = value
-                    score = _level(mask, touching, near)
-                    queue[tail[score]] = near
-                    tail[score] += 1
-                    level = score if score > level else level
+    top, bottom, first, last = _around(place, height, width, inner)
+    for dy in range(top, bottom):
+        for near in range(place + dy * width + first, place + dy * width + last):
+            if flat[near] == -1:
+                flat[near] = value
+                score = _level(mask, touching, near)
+                queue[tail[score]] = near
+                tail[score] += 1
+                level = score if score > level else level
     return level
 
 
@@ -95,20 +101,30 @@ def _level(mask: Any, touching: Any, place: int) -> Any:
 @kernel
 def _wake(height: int, width: int, inner: bool, flat: Any, place: int) -> None:
     """Mark the seed pixel that will reach `place`: the first in row-major order around it."""
-    y, x = 1, 1
-    if not inner:
-        y, x = place // width, place % width
-    for dy in range(-1, 2):
-        for dx in range(-1, 2):
-            if inner or (0 <= y + dy < height and 0 <= x + dx < width):
-                near = place + dy * width + dx
-                if flat[near] > 0:
-                    flat[near] |= _AWAKE
-                    return
+    top, bottom, first, last = _around(place, height, width, inner)
+    for dy in range(top, bottom):
+        for near in range(place + dy * width + first, place + dy * width + last):
+            if flat[near] > 0:
+                flat[near] |= _AWAKE
+                return
 
 
 @kernel
-def _split(mask: Any, touching: Any, threshold: int, out: Any) -> Any:
+def _next_awake(flat: Any, bits: Any, place: int, end: int) -> Any:
+    """The next marked place in [place, end), or end; eight a step. `bits` are the bytes of `flat`."""
+    while place + 8 <= end:
+        at = 4 * place
+        words = load64(bits, at) | load64(bits, at + 8) | load64(bits, at + 16) | load64(bits, at + 24)
+        if words & _AWAKE_PAIR:
+            break
+        place += 8
+    while place < end and flat[place] < _AWAKE:
+        place += 1
+    return place
+
+
+@kernel
+def _split(mask: Any, touching: Any, threshold: int, out: Any, bits: Any) -> Any:
     height, width = out.shape
     bar = threshold * 255
     flat = out.reshape(-1)
@@ -188,11 +204,12 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any) -> Any:
         for k in range(first_of[c], first_of[c + 1]):
             run, line = order[k], line_of[k]
             for s in range(seeds_of[run], seeds_of[run + 1]):
-                for place in range(line + left[s], line + right[s]):
-                    if flat[place] >= _AWAKE:
-                        flat[place] = seed[s]
-                        level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
-                                       place, seed[s], level)
+                place, stop = _next_awake(flat, bits, line + left[s], line + right[s]), line + right[s]
+                while place < stop:
+                    flat[place] = seed[s]
+                    level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
+                                   place, seed[s], level)
+                    place = _next_awake(flat, bits, place + 1, stop)
         while waiting > 0:
             while head[level] == tail[level]:
                 level -= 1
@@ -215,12 +232,15 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any) -> Any:
                     final[c] = count
                 span(line, begin[run], end[run], final[c])
             else:
-                for i in range(begin[run], end[run]):
-                    s = line[i]
+                x = begin[run]
+                while x < end[run]:
+                    s, a = line[x], x
+                    while x < end[run] and line[x] == s:
+                        x += 1
                     if of_seed[s] == 0:
                         count += 1
                         of_seed[s] = count
-                    line[i] = of_seed[s]
+                    span(line, a, x, of_seed[s])
     return count
 
 
@@ -245,4 +265,5 @@ def split(
     if not 0 <= threshold <= 254:
         raise ValueError(f"threshold is a score from 0 to 254, not {threshold}")
     out = output(out, mask.shape)
-    return out, _split(mask.reshape(-1), border.reshape(-1), threshold, out)
+    bits = out.reshape(-1).view(np.uint8)
+    return out, _split(mask.reshape(-1), border.reshape(-1), threshold, out, bits)

@@ -91,7 +91,7 @@ def _cadaster(job: Job, folder: Path) -> tuple[Any, Any, Any, Any, Any, Ragged, 
 
     nothing = Ragged(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64))
     path = folder / "cadaster_aligned.parquet"
-    if not path.exists() or not job.align_steps:
+    if not path.exists() or not job.align_line:
         none = np.zeros(0)
         return np.zeros(0, dtype=object), none, none, none, np.zeros(0, np.int64), nothing, nothing
     table = pq.read_table(path, columns=["status", "dx_m", "dy_m", "confidence"])
@@ -112,7 +112,7 @@ def _polygons(job: Job, wanted: NDArray[np.bool_], status: Any) -> tuple[NDArray
     rows, lengths, old, new = [], [], [], []
     for key in footprints.block_keys(job.work / CADASTER):
         block = footprints.read_block(job.work / CADASTER, key)
-        step = job.align_steps[-1]
+        step = job.align_line[-1]
         moved = read_moved(job, step, key)[:, :2] if moved_path(job, step, key).exists() else block.xy
         shells = np.flatnonzero(block.ring_kind == 0)
         first = shells[np.unique(block.ring_row[shells], return_index=True)[1]]
@@ -197,7 +197,7 @@ def _vectors(job: Job, folder: Path) -> NDArray[np.float64] | None:
     import shapely
 
     path = folder / "displacement.parquet"
-    if not path.exists() or not job.align_steps:
+    if not path.exists() or not job.align_line:
         return None
     table = pq.read_table(path, columns=["dx_m", "dy_m", "confidence", "geometry"])
     step = max(1, len(table) // MOST_VECTORS)

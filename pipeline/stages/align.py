@@ -59,6 +59,11 @@ class Step:
         """Name of the step's arrays and receipts, e.g. `align-f8p1`."""
         return f"align-f{self.factor}p{self.round}"
 
+    @property
+    def source(self) -> str:
+        """The phase that makes what the step's move is made from."""
+        return f"{self.name}-field"
+
 
 def plan_steps(factors: tuple[int, ...], rounds: int) -> tuple[Step, ...]:
     """Steps from the coarsest factor to the finest, each `rounds` times."""

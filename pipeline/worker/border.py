@@ -19,7 +19,7 @@ from pipeline.job import Job
 from pipeline.ledger import digest_of
 from pipeline.networks import centre_crop
 from pipeline.stages import align, classify, mask, refine
-from pipeline.worker.align import draw, to_gray
+from pipeline.worker.align import box_of, draw, to_gray
 from pipeline.worker.entry import Row, row
 from pipeline.worker.scores import network_of, scene_of
 
@@ -91,17 +91,15 @@ def _field(job: Job, window: Window, halo: int) -> NDArray[np.float32] | None:
     from pipeline import footprints
     from pipeline.job import CADASTER
 
-    drawing = draw(job, job.align_steps[0], footprints.block_keys(job.work / CADASTER))
-    if drawing is None:
-        return None
-    scaled = align.Drawing(
-        drawing.coords * job.align_steps[0].factor,
-        drawing.ring_offsets,
-        drawing.polygon_offsets,
-        drawing.boxes * job.align_steps[0].factor,
-    )
-    read = window.grow(halo)
-    seen = scaled.inside(read)
+    read, folder = window.grow(halo), job.work / CADASTER
+    level = align.Step(1, 0)
+    meeting = []
+    for key in footprints.block_keys(folder):
+        x0, y0, x1, y1 = box_of(footprints.read_block(folder, key).xy)
+        if x0 < read.x1 and x1 > read.x0 and y0 < read.y1 and y1 > read.y0:
+            meeting.append(key)
+    drawing = draw(job, level, meeting, moved=False)
+    seen = drawing.inside(read) if drawing is not None else None
     if seen is None:
         return None
     drawn = draw_cadaster(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))

@@ -67,7 +67,7 @@ def peak_rss_mb() -> float:
 
 
 def _handler(stage: str) -> Any:
-    if stage.endswith(("-field", "-move")):
+    if stage.endswith(("-search", "-field", "-move")):
         return getattr(import_module("pipeline.worker.align"), stage.rsplit("-", 1)[1])
     module, name = HANDLERS[stage]
     return getattr(import_module(module), name)

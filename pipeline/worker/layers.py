@@ -39,7 +39,7 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
 
     assert job.cadaster is not None
     cadaster = polygons.read_cadaster(job.cadaster, job.cadaster_layer, job.cadaster_crs)
-    folder, last = job.work / CADASTER, job.align_steps[-1]
+    folder, last = job.work / CADASTER, job.align_line[-1]
     failed = [Window(*box) for boxes in payload["failed"].values() for box in boxes]
     missing = set(payload["unmoved"])
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CLASSES = {0: "building", 1: "road", 2: "background"}
 COLOURS = {0: (214, 69, 65), 1: (120, 120, 130), 2: (222, 231, 208)}
 UNKNOWN = 255
-EVERY = 16
+EVERY = 8
 """Nodes between two points of `displacement.parquet`: 64 px of level 1."""
 
 Products = tuple[list[Path], dict[str, Any]]
