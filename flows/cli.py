@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -221,7 +222,9 @@ def _settings(image: str | None, given: dict[str, Any], out: Path | None = None)
 
 def _survey(settings: Any, direct: bool) -> Any:
     from flows import show
+    from flows.quiet import hush_workers
 
+    hush_workers()
     with show.progress() as progress:
         if direct:
             from pipeline.run import survey
@@ -234,7 +237,14 @@ def _survey(settings: Any, direct: bool) -> Any:
 
 def main() -> None:
     """Entry point: exit status 0, 1 (input or settings wrong) or 3 (some tiles failed); never a traceback."""
+    # A termination ends a run as Ctrl-C does: workers are stopped, Prefect is told, the folder is let go.
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_guarded())
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: the second must not break the ending of the first
+    raise KeyboardInterrupt
 
 
 def _guarded() -> int:

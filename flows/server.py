@@ -67,6 +67,7 @@ def _server(home: Path) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=out,
             cwd=Path(__file__).parents[1],
+            start_new_session=True,  # a Ctrl-C is the driver's: it still has to say so to the server
         )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -15,10 +15,12 @@ def survey_recorded(settings: Settings, *, progress: Progress | None = None) -> 
     The run's folder is opened, and its inputs are checked, before a server is started: wrong input is said at
     once. Raises ResurveyError.
     """
+    from flows.quiet import log_to
     from flows.server import recording
     from pipeline.run import Survey
 
     with Survey(settings, progress=progress) as run, recording(run.folder / "work" / "prefect"):
         from flows.scene import drive
 
+        log_to(run.folder / "work" / "log.txt")
         return drive(run)
