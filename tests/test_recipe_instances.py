@@ -177,3 +177,11 @@ def test_the_card_names_what_it_was_trained_on(tmp_path: Path) -> None:
     assert not set(card.trained_on) & set(card.evaluated_on)
     rebuilt = TernausNetV2(**card.settings)
     rebuilt.load_state_dict(load_weights(card))
+
+
+def test_areas_are_cut_to_their_part() -> None:
+    scene = made_up_scene()
+    trained, held_out = (instances_score.prepare(scene, part, 4) for part in (0, 1))
+    for ground, area in zip((trained, held_out), split(scene), strict=True):
+        assert ground.inside.sum() == area.sum() and ground.image.shape[1:] == ground.inside.shape
+    assert set(np.unique(held_out.truth)) < set(range(scene.polygons + 1))

@@ -47,6 +47,20 @@ class Area:
     inside: NDArray[np.bool_]
 
 
+Resampled = tuple[NDArray[np.float32], NDArray[np.int32], float, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """An area before prediction: stretched image (3, h, w) float32 and, as in `Area`, labels and where to score."""
+
+    name: str
+    gsd: float
+    image: NDArray[np.float32]
+    truth: NDArray[np.int32]
+    inside: NDArray[np.bool_]
+
+
 @torch.inference_mode()
 def predict(network: TernausNetV2, image: NDArray[np.float32], device: str = "cpu") -> NDArray[np.uint8]:
     """Scores round(255 p), (2, h, w) uint8, of a stretched image (bands, h, w), window by window."""
@@ -106,33 +120,33 @@ def split_fast(scores: NDArray[np.uint8], min_px: int = 20, touching: bool = Tru
     return _without_small(labels, min_px)
 
 
-def areas(
-    network: TernausNetV2, data: Path, device: str = "cpu", names: tuple[str, ...] = EVALUATION, part: int = 1
-) -> list[Area]:
-    """The evaluation (`part` 1) or training (0) areas found in `data`, predicted."""
-    found = [name for name in names if (Path(data) / name).is_dir()]
-    return [_area(network, scene, device, part) for scene in load_scenes(data, found)]
-
-
-def _area(network: TernausNetV2, scene: LabelledScene, device: str, part: int) -> Area:
-    """One area, cut to its bounding box plus the halo."""
-    gsd = instances.TRAINING_GSD.get(scene.name, instances.NATIVE_GSD)
-    image, truth, scale, shape = instances.resample(scene, gsd)
+def prepare(scene: LabelledScene, part: int, margin: int, resampled: Resampled | None = None) -> Ground:
+    """The training (`part` 0) or evaluation (1) area of a scene, cut to its bounding box plus `margin` px."""
+    image, truth, scale, shape = resampled or resample(scene)
     inside = instances.fit_mask(split(scene)[part] & scene.valid, shape)
     ys, xs = np.nonzero(inside)
-    margin = network.halo
     box = (
         slice(max(int(ys.min()) - margin, 0), int(ys.max()) + margin),
         slice(max(int(xs.min()) - margin, 0), int(xs.max()) + margin),
     )
-    scores = predict(network, np.ascontiguousarray(image[:, *box]), device)
-    return Area(scene.name, scene.gsd / scale, scores, truth[box], inside[box])
+    cut = np.ascontiguousarray(image[:, *box])
+    return Ground(scene.name, scene.gsd / scale, cut, truth[box], inside[box])
+
+
+def resample(scene: LabelledScene) -> Resampled:
+    """The scene at the GSD that the network sees it at; see `instances.resample`."""
+    return instances.resample(scene, instances.TRAINING_GSD.get(scene.name, instances.NATIVE_GSD))
+
+
+def predicted(network: TernausNetV2, ground: Ground, device: str = "cpu") -> Area:
+    """The area with the network's scores."""
+    return Area(ground.name, ground.gsd, predict(network, ground.image, device), ground.truth, ground.inside)
 
 
 def score_area(area: Area, iou: float = 0.5, min_px: int = MIN_PX, touching: bool = True) -> InstanceScores:
     """Counts of one area; an instance counts where more than half of it lies inside."""
-    predicted = split_fast(area.scores, min_px, touching)
-    return score(label_overlaps(_mostly(area.truth, area.inside), _mostly(predicted, area.inside)), iou)
+    found = split_fast(area.scores, min_px, touching)
+    return score(label_overlaps(_mostly(area.truth, area.inside), _mostly(found, area.inside)), iou)
 
 
 def calibrate(area: Area) -> tuple[float, float]:
@@ -174,13 +188,19 @@ def score_and_save(data: Path, out: Path, save: Path | None, device: str = "cpu"
     network = TernausNetV2(**NARROW, decoder_norm=True)  # type: ignore[arg-type]
     step = load_network(out, network)
     network = network.eval().fold().to(device)
-    for area in areas(network, data, device, (CALIBRATION,), part=0):
+    grounds, calibration = [], []
+    for scene in load_scenes(data, [name for name in EVALUATION if (Path(data) / name).is_dir()]):
+        whole = resample(scene)
+        grounds.append(prepare(scene, 1, network.halo, whole))
+        if scene.name == CALIBRATION:
+            calibration.append(prepare(scene, 0, network.halo, whole))
+    for ground in calibration:
+        shifts = torch.tensor(calibrate(predicted(network, ground, device)), device=device)
         with torch.no_grad():
-            shifts = torch.tensor(calibrate(area), device=device)
             assert network.final.bias is not None
             network.final.bias += shifts
     figures: dict[str, float] = {}
-    for area in areas(network, data, device):
+    for area in (predicted(network, ground, device) for ground in grounds):
         s, plain = score_area(area), score_area(area, touching=False)
         figures |= {
             f"{area.name}.f1": s.f1,
