@@ -65,7 +65,7 @@ class Refiner(nn.Module):
 
     def steps(self, u: Tensor, image: Tensor, iterations: int | None = None) -> list[Tensor]:
         """The scores after each iteration, u_1 to u_5."""
-        guide = _centre(image, u.shape[-2:]) - 0.5
+        guide = _guide(image, u.shape[-2:])
         bank, bias, guiding, second = self.folded()
         b2 = self._per_class(self.b2)
         states: list[list[Tensor]] = [[] for _ in range(self.iterations if iterations is None else iterations)]
@@ -94,7 +94,7 @@ class Refiner(nn.Module):
 
     def forward_plain(self, u: Tensor, image: Tensor) -> Tensor:
         """The same as `forward`, computed as the paper draws it: responses, then MLP, class by class."""
-        responses = self.n(_centre(image, u.shape[-2:]) - 0.5)
+        responses = self.n(_guide(image, u.shape[-2:]))
         w1, b1, w2, b2 = (self._per_class(p) for p in (self.w1, self.b1, self.w2, self.b2))
         for _ in range(self.iterations):
             updates = []
@@ -110,7 +110,8 @@ class Refiner(nn.Module):
         return parameter.expand(self.classes, *parameter.shape[1:]) if self.agnostic else parameter
 
 
-def _centre(image: Tensor, size: torch.Size) -> Tensor:
-    """The centre of `image` (..., H', W') of the given (H, W)."""
+def _guide(image: Tensor, size: torch.Size) -> Tensor:
+    """The centre of `image` (..., H', W') of the given (H, W), brought to about zero mean and unit variance:
+    beside scores of a few units a stretched image is too faint for N to be learned at the pace of M."""
     y, x = (image.shape[-2] - size[0]) // 2, (image.shape[-1] - size[1]) // 2
-    return image[..., y : y + size[0], x : x + size[1]]
+    return (image[..., y : y + size[0], x : x + size[1]] - 0.5) * 4

@@ -102,7 +102,7 @@ def main(
         coarse.eval().requires_grad_(False)
 
         def refiner_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-            image, codes = draw_batch(fields, often, rng, chips=6, side=64, around=MARGIN + Refiner.halo)
+            image, codes = draw_batch(fields, often, rng, chips=4, side=96, around=MARGIN + Refiner.halo)
             image, codes = image.to(device).contiguous(memory_format=layout), codes.to(device)
             with torch.no_grad():
                 u = coarse(image)
@@ -113,7 +113,7 @@ def main(
             return {"loss": (1 - INTERMEDIATE) * losses[-1] + INTERMEDIATE * between, "last": losses[-1].detach(),
                     "coarse": before}  # fmt: skip
 
-        fit(refiner, refiner_loss, steps=steps, lr=2e-3, folder=out / "refiner", seed=seed + 1,
+        fit(refiner, refiner_loss, steps=steps, lr=4e-3, folder=out / "refiner", seed=seed + 1,
             budget_s=60 * refiner_minutes, checkpoint_every=200)  # fmt: skip
     result = evaluate(coarse.eval(), refiner.eval(), evaluation_fields(data), device)
     (out / "evaluation.json").write_text(json.dumps(result, indent=1))
