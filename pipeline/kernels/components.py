@@ -62,7 +62,7 @@ def next_run(flat: Any, x: int, end: int, threshold: int) -> Any:
 
 
 @kernel
-def find(parent: Any, run: int) -> Any:
+def find(parent: Any, run: Any) -> Any:
     """Root of the tree that `run` hangs in; halves the path on the way."""
     while parent[run] != run:
         parent[run] = parent[parent[run]]
@@ -71,7 +71,7 @@ def find(parent: Any, run: int) -> Any:
 
 
 @kernel
-def join(parent: Any, a: int, b: int) -> None:
+def join(parent: Any, a: Any, b: Any) -> None:
     """Hang the later root of the two under the earlier."""
     a, b = find(parent, a), find(parent, b)
     if a < b:
@@ -90,7 +90,7 @@ def grown(array: Any, size: int) -> Any:
 
 
 @kernel
-def attach(begin: Any, end: Any, parent: Any, run: int, above_it: int, row: int, reach: int) -> Any:
+def attach(begin: Any, end: Any, parent: Any, run: Any, above_it: Any, row: Any, reach: Any) -> Any:
     """Join `run` to the runs that it touches among `above_it` to `row`, the runs of the row above.
 
     Returns the first of those that the next run to the right may touch.
@@ -106,7 +106,7 @@ def attach(begin: Any, end: Any, parent: Any, run: int, above_it: int, row: int,
 
 
 @kernel
-def runs(flat: Any, height: int, width: int, threshold: int, reach: int) -> Any:
+def runs(flat: Any, height: int, width: int, threshold: int, reach: Any) -> Any:
     """Runs of a (height, width) uint8 raster above `threshold`, joined to components.
 
     Returns `begin`, `end` (columns), `rows` (height + 1, the runs of each row) and `parent`. `reach` is 1

@@ -78,7 +78,7 @@ def _around(place: int, height: int, width: int, inner: bool) -> Any:
 @kernel
 def _flood(
     mask: Any, touching: Any, height: int, width: int, inner: bool, flat: Any,
-    queue: Any, head: Any, tail: Any, place: int, value: int, level: int,
+    queue: Any, head: Any, tail: Any, place: int, value: Any, level: Any,
 ) -> Any:
     """Give `value` to the unlabelled pixels around `place` and queue each at its level; the highest level."""
     top, bottom, first, last = _around(place, height, width, inner)
