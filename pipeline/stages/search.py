@@ -82,7 +82,8 @@ def gradients(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDA
     """Gradients (bands, h, w) in x and y of a stretched image; none where nodata is near."""
     import cv2
 
-    solid = cv2.erode(valid.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).astype(np.float32)
+    near = np.ones((9, 9), np.uint8)  # the reach of the smoothing (3 px) and of the gradient (1 px)
+    solid = cv2.erode(valid.astype(np.uint8), near, borderValue=0).astype(np.float32)
     solid /= 32  # Scharr's weights for a gradient a pixel
     gx, gy = np.empty_like(image), np.empty_like(image)
     for band, pixels in enumerate(image):
