@@ -1,0 +1,1 @@
+"""Our code against its peers, in one process; each prints its own table."""
