@@ -128,25 +128,34 @@ def _areas(shapes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def classification(pred: Path, truth: Path, *, area: Path | None = None) -> dict[str, Any]:
-    """Per-class IoU and accuracy of a class map against a raster of the same grid and class codes.
+    """Per-class IoU and accuracy of a class map: those that the truth allows.
 
-    Codes: 0, 1, 2 for building, road, background; 255 where the truth is unknown. Raises InputError.
+    `truth`: a raster on the map's grid with its codes (0, 1, 2 for building, road, background; all else unknown),
+    or building polygons, against which buildings alone are scored. Raises InputError.
     """
     import numpy as np
     import rasterio
     from rasterio.features import geometry_mask
 
     from training.metrics_classes import count, figures
-    from training.targets_classes import UNKNOWN
+    from training.targets_classes import BUILDING, NOT_BUILDING, UNKNOWN
 
     try:
-        with rasterio.open(pred) as a, rasterio.open(truth) as b:
-            if (a.shape, a.crs) != (b.shape, b.crs) or not a.transform.almost_equals(b.transform, 1e-6):
-                raise InputError(f"{truth}: is not on the grid of {pred}; warp it onto that grid first")
-            seen, codes, transform, crs = a.read(1), b.read(1).astype(np.uint8), a.transform, a.crs
+        with rasterio.open(pred) as map_:
+            seen, transform, crs = map_.read(1), map_.transform, map_.crs
+        if truth.suffix in (".tif", ".tiff", ".vrt"):
+            with rasterio.open(truth) as labels:
+                if (labels.shape, labels.crs) != (seen.shape, crs) or not labels.transform.almost_equals(transform):
+                    raise InputError(f"{truth}: is not on the grid of {pred}; warp it onto that grid first")
+                codes = labels.read(1).astype(np.uint8)
+            codes[codes > 2] = UNKNOWN
+        else:
+            shapes = read_vectors(truth).to_crs(crs).geometry
+            outside = geometry_mask(shapes[~shapes.is_empty & shapes.notna()], seen.shape, transform)
+            codes = np.where(outside, NOT_BUILDING, BUILDING).astype(np.uint8)
     except rasterio.RasterioIOError as error:
         raise InputError(f"{pred} or {truth}: cannot be read ({error})") from None
-    codes[codes > 2] = UNKNOWN
     if area is not None:
         codes[geometry_mask([read_area(area, crs)], codes.shape, transform)] = UNKNOWN
+    codes[seen > 2] = UNKNOWN  # nodata
     return figures(count(seen, codes))

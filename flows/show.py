@@ -46,18 +46,20 @@ def _bars() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    """A line when a phase starts to end tiles, then at most one each 10 s: for logs."""
+    """A line at most each 10 s and one when a phase is done: for logs."""
     import time
 
-    seen: dict[str, tuple[float, float]] = {}
+    first: dict[str, tuple[float, int]] = {}
+    last = time.monotonic()
 
     def update(phase: Phase, ended: int, due: int) -> None:
+        nonlocal last
         now = time.monotonic()
-        start, last = seen.get(phase.name, (now, 0.0))
+        start, before = first.setdefault(phase.name, (last, ended - 1))
         if ended < due and now - last < 10:
             return
-        seen[phase.name] = (start, now)
-        left = (now - start) / max(ended - 1, 1) * (due - ended)
+        last = now
+        left = (now - start) / max(ended - before, 1) * (due - ended)
         sys.stderr.write(f"{phase.title}: {ended} of {due}" + (f", {duration(left)} left\n" if ended < due else "\n"))
 
     return update

@@ -113,3 +113,23 @@ def test_scores_of_a_perfect_run(tmp_path: Path) -> None:
     assert figures["before"]["median_px"] > 10
     assert figures["after"]["median_px"] == 0
     assert figures["buildings"]["recall"] == figures["buildings"]["precision"] == 1
+
+
+def test_classes_against_a_raster_or_polygons(tmp_path: Path) -> None:
+    grid = {"driver": "GTiff", "height": 8, "width": 8, "count": 1, "dtype": "uint8", "crs": CRS,
+            "transform": rasterio.Affine(1, 0, 0, 0, -1, 8)}  # fmt: skip
+    seen = np.full((8, 8), 2, np.uint8)
+    seen[:4, :4], seen[7] = 0, 255
+    true = seen.copy()
+    true[:4, :2] = 1
+    for name, values in (("seen", seen), ("true", true)):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **grid) as file:
+            file.write(values, 1)
+    found = evaluate.classification(tmp_path / "seen.tif", tmp_path / "true.tif")
+    assert (found["building_iou"], found["road_iou"], found["background_iou"]) == (0.5, 0, 1)
+    frame([box(0, 4, 4, 8)]).to_parquet(tmp_path / "true.parquet")
+    frame([box(0, 0, 4, 8)]).to_parquet(tmp_path / "area.parquet")
+    found = evaluate.classification(
+        tmp_path / "seen.tif", tmp_path / "true.parquet", area=tmp_path / "area.parquet"
+    )
+    assert found == {"building_iou": 1, "building_accuracy": 1}
