@@ -30,7 +30,9 @@ def shared(
     card: Annotated[
         list[str] | None, typer.Option(metavar="TASK=NAME", help="Model for a task; may be repeated.")
     ] = None,
-    field: Annotated[bool | None, typer.Option("--field", help="The dense field also where no polygon is.")] = None,
+    aligner: Annotated[
+        str | None, typer.Option(metavar="search|network|both", help="What moves the polygons; both.")
+    ] = None,
     min_area: Annotated[float | None, typer.Option(metavar="M2", help="Smallest building kept; 4.")] = None,
     sort: Annotated[bool | None, typer.Option("--sort", help="Hilbert-sort the aligned cadaster.")] = None,
     gpkg: Annotated[bool | None, typer.Option("--gpkg", help="Write GeoPackages too.")] = None,

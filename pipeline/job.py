@@ -59,7 +59,6 @@ class Job:
     strides: dict[str, int]
     searches: tuple[tuple[int, int, float], ...]
     steps: tuple[tuple[int, int], ...]
-    dense: bool
     min_area_m2: float
     source: str
     cadaster_source: str

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 MIN_GSD = 0.1
 """Metres: a finer image is worked on at this ground sampling distance, the finest of the models."""
-FACTORS = (2, 1)
-"""Factors of the network's steps after the searches."""
-ROUNDS = 1
-"""Predictions at each factor of the network: a second one corrects what the first moved too far."""
+STEPS = {"search": ((), 0), "network": ((8, 4, 2, 1), 2), "both": ((1,), 1)}
+"""Factors of the network's steps and rounds at each, by aligner: the whole chain where it is alone, its finest
+scale where the search came first and left nothing larger to find."""
 BYTES_PER_PIXEL = 12.0
 """State and products on disk for each pixel and three bands, measured generously."""
 
@@ -78,8 +77,8 @@ def prepare(settings: Settings) -> Job:
         polygons.check_overlap(grid, cadaster)
         cadaster_source = cadaster.source_id
     alignment = cards.get("alignment")
-    searches = plan_searches(grid.gsd) if alignment else ()
-    steps = plan_steps(FACTORS, ROUNDS) if alignment else ()
+    searches = plan_searches(grid.gsd) if alignment and settings.aligner != "network" else ()
+    steps = plan_steps(*STEPS[settings.aligner]) if alignment else ()
     return Job(
         folder=str(settings.out.absolute()),
         image=settings.image,
@@ -102,7 +101,6 @@ def prepare(settings: Settings) -> Job:
         strides={task: card.stride for task, card in cards.items()},
         searches=tuple((each.factor, each.reach, each.sigma) for each in searches),
         steps=tuple((step.factor, step.round) for step in steps),
-        dense=settings.field,
         min_area_m2=settings.min_area,
         source=grid.content_id,
         cadaster_source=cadaster_source,

@@ -19,6 +19,7 @@ STAGES = ("align", "classify", "refine", "split")
 """The stages, in the order they run. `refine` needs `classify`; the others stand alone."""
 
 Device = Literal["auto", "cpu", "cuda"]
+Aligner = Literal["search", "network", "both"]
 
 EXECUTION = frozenset(
     {"out", "stages", "device", "workers", "scheduler", "batch", "force_new", "gpkg", "fgb"}
@@ -59,8 +60,8 @@ class Settings(BaseSettings):
     """A folder of model cards to use in place of the shipped ones."""
     cards: dict[str, str] = {}
     """Model to use for a task, by name: `{"alignment": "..."}`; chosen by GSD and bands if not given."""
-    field: bool = False
-    """Whether the displacement field is also computed where no polygon is."""
+    aligner: Aligner = "both"
+    """What moves the polygons: the evidence search, the learned chain over all scales, or one after the other."""
     min_area: float = Field(default=4.0, ge=0, le=1e6)
     """Smallest building kept, m²; after the merge across tiles, never before."""
     sort: bool = False
@@ -174,7 +175,8 @@ def _one_line(error: ValidationError, config: Path | None, from_file: Iterable[s
         option = {"image": "IMAGE", "out": "--out DIR"}.get(name, name)
         return f"{option} is missing: give it on the command line, as RESURVEY_{name.upper()} or in a TOML file"
     if first["type"] == "literal_error":
-        said = f"must be one of {', '.join(get_args(Device))}"
+        choices = Aligner if name == "aligner" else Device
+        said = f"must be one of {', '.join(get_args(choices))}"
     if name == "tile" and first["type"] in ("multiple_of", "greater_than_equal"):
         said = f"must be a multiple of 256; try {max(256, round(int(first['input']) / 256) * 256)}"
     if not name:  # the checks over several fields name theirs themselves

@@ -123,5 +123,5 @@ def test_every_field_is_sorted_into_a_class() -> None:
     fields = set(Settings.model_fields)
     assert fields >= EXECUTION | GRID
     assert fields - EXECUTION - GRID == {
-        "image", "cadaster", "cadaster_crs", "cadaster_layer", "models", "cards", "field", "min_area", "sort",
+        "image", "cadaster", "cadaster_crs", "cadaster_layer", "models", "cards", "aligner", "min_area", "sort",
     }  # fmt: skip

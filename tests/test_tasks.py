@@ -27,7 +27,7 @@ def job(folder: Path, **changes: Any) -> Job:
         cards={task: task for task in TASKS},
         weights={task: task * 2 for task in TASKS},
         levels={"align": 1, "classify": 4, "refine": 4, "mask": 2}, halos={"alignment": 32, "mask": 64},
-        strides={"alignment": 4, "coarse": 4, "refiner": 1, "mask": 16}, steps=((2, 1), (1, 1)), dense=False,
+        strides={"alignment": 4, "coarse": 4, "refiner": 1, "mask": 16}, searches=(), steps=((2, 1), (1, 1)),
         min_area_m2=4.0, source="image", cadaster_source="cadaster", copies=(), sort=False, identity={}, notes=(),
     )  # fmt: skip
     return replace(plain, **changes)
