@@ -8,9 +8,9 @@ from models.coarse_fcn import CoarseFCN
 from models.refiner import Refiner
 from tests.test_targets_classes import scene
 from training.city import city
-from training.class_fields import city_field, draw_batch, resampled
+from training.class_fields import city_field, cut_pool, draw_batch, kept_fields, resampled
 from training.loop import fit
-from training.recipes.classification import evaluate, predict
+from training.recipes.classification import evaluate, predict, refiner_pool
 from training.targets_classes import BUILDING, ROAD, UNKNOWN, partial_loss
 
 torch.set_num_threads(1)
@@ -79,3 +79,23 @@ def test_a_few_steps_learn_a_city(field, tmp_path) -> None:  # type: ignore[no-u
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     scores = evaluate(coarse.eval(), None, [field])
     assert scores["all"][0]["accuracy"] > 0.4
+
+
+def test_the_refiner_trains_on_chips_whose_scores_are_kept(field, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    coarse = CoarseFCN().eval()
+    pool = refiner_pool(coarse, [field], np.ones(1), seed=0, chips=4)
+    assert len(pool) == 4 and pool[0][0].shape == pool[0][1].shape == (3, 148, 148) and pool[0][2].shape == (128, 128)
+    u, image, codes = cut_pool(pool, np.random.default_rng(0), chips=2, side=64, around=10)
+    assert u.shape == image.shape == (2, 3, 84, 84) and codes.shape == (2, 64, 64)
+    marked = [(torch.ones(3, 40, 40), torch.ones(3, 40, 40), torch.ones(20, 20).long())]
+    assert all(bool((x == 1).all()) for x in cut_pool(marked, np.random.default_rng(0), chips=1, side=20, around=10))
+
+
+def test_fields_are_kept_and_read_back(field, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("training.class_fields.training_fields", lambda data: ([field, field], np.array([0.25, 0.75])))
+    kept_fields(tmp_path / "fields.npz", tmp_path)
+    monkeypatch.delattr("training.class_fields.training_fields")
+    fields, weights = kept_fields(tmp_path / "fields.npz", tmp_path)
+    assert weights.tolist() == [0.25, 0.75] and fields[1].name == "city" and fields[1].gsd == 0.6
+    assert np.array_equal(fields[1].codes, field.codes) and np.array_equal(fields[0].image, field.image)

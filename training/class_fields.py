@@ -116,6 +116,22 @@ def training_fields(data: Path, cities: int = 10) -> tuple[list[Field], NDArray[
     return fields, np.array(weights) / np.sum(weights)
 
 
+def kept_fields(path: Path, data: Path) -> tuple[list[Field], NDArray[np.float64]]:
+    """`training_fields`, kept in a .npz at `path`: making them reads every scene, which a resumed training need not."""
+    if not path.exists():
+        fields, weights = training_fields(data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {f"{part}{i}": getattr(f, part) for i, f in enumerate(fields) for part in ("image", "codes")}
+        names, gsds = [f.name for f in fields], [f.gsd for f in fields]
+        np.savez(path, weights=weights, names=np.array(names), gsds=np.array(gsds), **arrays)
+    with np.load(path) as kept:
+        fields = [
+            Field(str(name), float(gsd), kept[f"image{i}"], kept[f"codes{i}"])
+            for i, (name, gsd) in enumerate(zip(kept["names"], kept["gsds"], strict=True))
+        ]
+        return fields, kept["weights"]
+
+
 def evaluation_fields(data: Path) -> list[Field]:
     """The evaluation areas, each at its GSD."""
     return [resampled(scene, split(scene)[1], EVALUATION[scene.name]) for scene in _scenes(data, EVALUATION)]
@@ -175,3 +191,19 @@ def _window(array: NDArray[Any], y: int, x: int, side: int, fill: int) -> NDArra
     if y1 > y0 and x1 > x0:
         out[y0 - y : y1 - y, x0 - x : x1 - x] = array[y0:y1, x0:x1]
     return out
+
+
+def cut_pool(
+    pool: Sequence[tuple[Tensor, Tensor, Tensor]], rng: np.random.Generator, *, chips: int, side: int, around: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, images (chips, 3, side + 2 around, same) and codes (chips, side, side), turned and mirrored, from chips
+    whose scores and images are `around` px wider on each side than their codes."""
+    drawn: list[list[Tensor]] = [[], [], []]
+    for i in rng.choice(len(pool), chips):
+        free = pool[i][2].shape[-1] - side
+        y, x = int(rng.integers(free + 1)), int(rng.integers(free + 1))
+        turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        for kept, array, wide in zip(drawn, pool[i], (2 * around, 2 * around, 0), strict=True):
+            part = torch.rot90(array[..., y : y + side + wide, x : x + side + wide], turn, (-2, -1))
+            kept.append(part.flip(-1) if mirror else part)
+    return torch.stack(drawn[0]), torch.stack(drawn[1]), torch.stack(drawn[2])

@@ -25,10 +25,10 @@ from torch import Tensor
 
 from models.coarse_fcn import MARGIN, CoarseFCN
 from models.refiner import Refiner
-from training.class_fields import Field, draw_batch, evaluation_fields, training_fields
+from training.class_fields import Field, cut_pool, draw_batch, evaluation_fields, kept_fields
 from training.loop import fit, load_network
 from training.metrics_classes import count, figures, total
-from training.targets_classes import partial_loss
+from training.targets_classes import UNKNOWN, partial_loss
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,16 @@ INTERMEDIATE = 0.3
 
 
 @torch.no_grad()
-def predict(coarse: CoarseFCN, refiner: Refiner | None, image: NDArray[np.uint8], device: str = "cpu") -> list[Tensor]:
+def predict(
+    coarse: CoarseFCN,
+    refiner: Refiner | None,
+    image: NDArray[np.uint8],
+    device: str = "cpu",
+    wanted: NDArray[np.bool_] | None = None,
+) -> list[Tensor]:
     """Scores (3, H, W) on a whole field: coarse, then after each iteration. As the pipeline does it: fixed
-    windows of core 256 and halo 48, so that the figures are those of a run."""
+    windows of core 256 and halo 48, so that the figures are those of a run. Windows
+    without a pixel of `wanted` (H, W) are left at 0."""
     height, width = image.shape[1:]
     core, halo = 256, 48
     rows, columns = -(-height // core), -(-width // core)
@@ -52,6 +59,8 @@ def predict(coarse: CoarseFCN, refiner: Refiner | None, image: NDArray[np.uint8]
     out = [torch.zeros(3, rows * core, columns * core) for _ in range(steps)]
     for y in range(0, rows * core, core):
         for x in range(0, columns * core, core):
+            if wanted is not None and not wanted[y : y + core, x : x + core].any():
+                continue
             window = torch.from_numpy(padded[:, y : y + core + 2 * halo, x : x + core + 2 * halo]).float()[None] / 255
             window = window.to(device).contiguous(memory_format=torch.channels_last)
             u = coarse(window)
@@ -62,13 +71,28 @@ def predict(coarse: CoarseFCN, refiner: Refiner | None, image: NDArray[np.uint8]
     return [scores[:, :height, :width] for scores in out]
 
 
+@torch.no_grad()
+def refiner_pool(
+    coarse: CoarseFCN, fields: Sequence[Field], often: NDArray[np.float64], seed: int, chips: int = 240
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Chips (scores, image, codes) with the frozen network's scores, computed once; the first two 10 px wider."""
+    rng, pool = np.random.default_rng([seed, 5]), []
+    device = coarse.conv1.weight.device
+    for _ in range(chips // 4):
+        image, codes = draw_batch(fields, often, rng, chips=4, side=128, around=MARGIN + Refiner.halo)
+        image = image.to(device)
+        scores = coarse(image.contiguous(memory_format=torch.channels_last))
+        pool += list(zip(scores, image[..., MARGIN:-MARGIN, MARGIN:-MARGIN], codes.to(device), strict=True))
+    return pool
+
+
 def evaluate(
     coarse: CoarseFCN, refiner: Refiner | None, fields: Sequence[Field], device: str = "cpu"
 ) -> dict[str, Any]:
     """Figures by field and over all, one list entry an iteration (the first: coarse)."""
     counted: dict[str, list[Any]] = {}
     for field in fields:
-        states = predict(coarse, refiner, field.image, device)
+        states = predict(coarse, refiner, field.image, device, field.codes != UNKNOWN)
         counted[f"{field.name} {field.gsd} m"] = [count(s.argmax(0).numpy(), field.codes) for s in states]
     result = {name: [figures(c) for c in steps] for name, steps in counted.items()}
     result["all"] = [figures(total(list(steps))) for steps in zip(*counted.values(), strict=True)]
@@ -90,7 +114,7 @@ def main(
         load_network(out / "coarse", coarse)
         load_network(out / "refiner", refiner)
     else:
-        fields, often = training_fields(data)
+        fields, often = kept_fields(out / "fields.npz", data)
 
         def coarse_loss(step: int, rng: np.random.Generator) -> Tensor:
             image, codes = draw_batch(fields, often, rng, chips=4, side=128, around=MARGIN, misregister=misregister)
@@ -101,11 +125,11 @@ def main(
             checkpoint_every=200)  # fmt: skip
         coarse.eval().requires_grad_(False)
 
+        pool = refiner_pool(coarse, fields, often, seed=seed)
+
         def refiner_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-            image, codes = draw_batch(fields, often, rng, chips=4, side=96, around=MARGIN + Refiner.halo)
-            image, codes = image.to(device).contiguous(memory_format=layout), codes.to(device)
-            with torch.no_grad():
-                u = coarse(image)
+            u, image, codes = cut_pool(pool, rng, chips=6, side=64, around=Refiner.halo)
+            u, image = (x.contiguous(memory_format=layout) for x in (u, image))
             cut = Refiner.halo
             losses = [partial_loss(s[..., cut:-cut, cut:-cut], codes, weights) for s in refiner.steps(u, image)]
             before = partial_loss(u[..., cut:-cut, cut:-cut], codes, weights)
@@ -113,7 +137,7 @@ def main(
             return {"loss": (1 - INTERMEDIATE) * losses[-1] + INTERMEDIATE * between, "last": losses[-1].detach(),
                     "coarse": before}  # fmt: skip
 
-        fit(refiner, refiner_loss, steps=steps, lr=4e-3, folder=out / "refiner", seed=seed + 1,
+        fit(refiner, refiner_loss, steps=steps, lr=2e-3, folder=out / "refiner", seed=seed + 1,
             budget_s=60 * refiner_minutes, checkpoint_every=200)  # fmt: skip
     result = evaluate(coarse.eval(), refiner.eval(), evaluation_fields(data), device)
     (out / "evaluation.json").write_text(json.dumps(result, indent=1))
