@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pipeline.run import Progress
     from pipeline.stage import Phase
 
+WIDE = 160
+"""Columns of a table that goes to a file or a pipe: nothing is wrapped there."""
+
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Progress | None]:
@@ -95,7 +98,7 @@ def table(rows: list[tuple[Any, ...]], head: tuple[str, ...]) -> None:
             column.justify = "right"
     for row in rows:
         drawn.add_row(*(number(value) for value in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(drawn)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(drawn)
 
 
 def number(value: Any) -> str:

@@ -102,12 +102,19 @@ class Settings(BaseSettings):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Fields that runs in one folder must share, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(EXECUTION))
+        """Fields that runs in one folder must share, as plain JSON values; files by their absolute paths."""
+        return self._plain(EXECUTION)
 
     def relevant(self) -> dict[str, Any]:
         """Fields that results depend on: `identity` without the tile. For fingerprints."""
-        return self.model_dump(mode="json", exclude=set(EXECUTION | GRID))
+        return self._plain(EXECUTION | GRID)
+
+    def _plain(self, without: frozenset[str]) -> dict[str, Any]:
+        values = self.model_dump(mode="json", exclude=set(without))
+        for name in ("image", "cadaster", "models"):
+            if values[name] and not values[name].startswith(_URL):
+                values[name] = os.path.abspath(values[name])
+        return values
 
     def difference(self, stored: Mapping[str, Any]) -> list[str]:
         """What differs from another run's `identity`, a line a field: `tile: 1024 there, 512 now`."""

@@ -119,6 +119,12 @@ def test_identity_leaves_out_how_it_is_run() -> None:
     assert finer.relevant() == here.relevant()
 
 
+def test_identity_does_not_depend_on_how_a_path_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(**{**GIVEN, "image": str(tmp_path / "a.tif")}).identity() == load(**GIVEN).identity()
+    assert load(**{**GIVEN, "image": "s3://bucket/a.tif"}).identity()["image"] == "s3://bucket/a.tif"
+
+
 def test_every_field_is_sorted_into_a_class() -> None:
     fields = set(Settings.model_fields)
     assert fields >= EXECUTION | GRID
