@@ -117,7 +117,7 @@ def _split_window(
     """Split one window over the component's pixels; its instances join `pieces`.
 
     Returns (h, w) running number + 1 of the instance at each pixel of the window clipped to the scene,
-    0 where there is none. Instances of the halo alone are numbered too: they take part in matching.
+    0 where there is none, where it lies in the halo alone, and in specks that lie in the core whole.
     """
     window = tile.read.clip(shape)
     mask_scores, touching, valid = valid_scores(read, window)
@@ -135,20 +135,19 @@ def _split_window(
     own = np.zeros_like(labels)
     own[core] = labels[core]
     table = components.properties(own, count)
-    first = (table["first_y"].astype(np.int64) + window.y0) * shape[1] + table["first_x"] + window.x0
-    pixels = table["area"].astype(np.int64)
-    first[pixels == 0] = np.iinfo(np.int64).max
-    score, evidence, edges, touches = measure(own, count, mask_scores, touching, valid)
-    pieces.first.append(first)
-    pieces.sums.append(np.stack([pixels, score, evidence, edges, touches.astype(np.int64)], axis=1))
-    # Specks that lie in the core whole are not traced; `_dissolve` leaves them out, with those at its edge.
-    speck = (pixels < min_pixels) & (pixels == components.properties(labels, count)["area"])
-    traced = np.where(speck[own[core] - 1], 0, own[core]).astype(np.int32)
-    polygons, of = trace_labels(traced, tile.core)
+    speck = (table["area"] < min_pixels) & (table["area"] == components.properties(labels, count)["area"])
+    kept = np.flatnonzero((table["area"] > 0) & ~speck)
+    sums = measure(own, count, mask_scores, touching, valid)
+    number = np.zeros(count + 1, np.int32)
+    number[kept + 1] = np.arange(1, kept.size + 1)
+    polygons, of = trace_labels(number[own[core]], tile.core)
+    table = table[kept]
+    pieces.first.append((table["first_y"] + window.y0) * shape[1] + table["first_x"] + window.x0)
+    pieces.sums.append(np.stack([table["area"], *(column[kept].astype(np.int64) for column in sums)], axis=1))
     pieces.polygons.append(polygons)
     pieces.owner.append(pieces.total + of - 1)
-    numbers = np.where(labels > 0, labels + np.int64(pieces.total), 0)
-    pieces.total += count
+    numbers = np.where(number > 0, number + np.int64(pieces.total), 0)[labels]
+    pieces.total += kept.size
     return numbers
 
 
@@ -245,7 +244,7 @@ def _dissolve(pieces: _Pieces, tolerance: float, min_pixels: int) -> tuple[Split
     owner = rank[root[np.concatenate(pieces.owner)]]
     order = np.argsort(owner, kind="stable")
     order = order[owner[order] >= 0]
-    used = rank[root[np.concatenate(pieces.sums)[:, 0] > 0]]
+    used = rank[root]
     joined = np.bincount(used[used >= 0], minlength=heads.size) > 1
     polygons = take_polygons(join_polygons(pieces.polygons), order)
     polygons, owner = _dissolved(polygons, owner[order], joined)
