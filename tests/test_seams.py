@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -248,3 +250,21 @@ def test_a_failed_tile_does_not_double_what_runs_through_it() -> None:
     assert len(buildings([place for place in grid if place.column != 1])) == 0
     assert_equal(buildings(list(grid)), whole(scores, valid))
     assert_equal(tiled(scores, valid, 64, 8), whole(scores, valid))
+
+
+@pytest.mark.parametrize("side", [600, 1200])
+def test_memory_of_windows_is_that_of_a_window(side: int) -> None:
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        y, x = np.ogrid[window.y0 : window.y1, window.x0 : window.x1]
+        walls = (y % 60 < 2) | (x % 60 < 2)
+        scores = np.stack([np.full(walls.shape, 250, np.uint8), walls.astype(np.uint8) * 255])
+        return scores, np.ones(walls.shape, np.bool_)
+
+    component = LargeComponent(0, Window(0, 0, side, side), side * side, True)
+    split_large(read, component, (side, side), core=200, overlap=60)  # compiled, imported
+    tracemalloc.start()
+    part, _ = split_large(read, component, (side, side), core=200, overlap=60)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert part.pixels.sum() == side * side and len(part) >= (side // 60) ** 2
+    assert peak < 320**2 * 80  # bytes: whatever the side
