@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels.jit import kernel, load64, plain, zeros64
+from pipeline.kernels.jit import inlined, kernel, load64, plain, zeros64
 
 _COLUMNS = ("area", "y0", "x0", "y1", "x1", "first_y", "first_x", "sum_y", "sum_x")
 
@@ -23,7 +23,7 @@ _HIGH = np.uint64(0x8080808080808080)
 _ONES = np.uint64(0x0101010101010101)
 
 
-@kernel
+@inlined
 def above(word: int, threshold: int) -> Any:
     """The high bit of each byte of `word` (uint64) that is greater than `threshold`, 0 to 254."""
     if threshold >= 128:
@@ -61,7 +61,7 @@ def next_run(flat: Any, x: int, end: int, threshold: int) -> Any:
     return start, end
 
 
-@kernel
+@inlined
 def find(parent: Any, run: Any) -> Any:
     """Root of the tree that `run` hangs in; halves the path on the way."""
     while parent[run] != run:
@@ -70,7 +70,7 @@ def find(parent: Any, run: Any) -> Any:
     return run
 
 
-@kernel
+@inlined
 def join(parent: Any, a: Any, b: Any) -> None:
     """Hang the later root of the two under the earlier."""
     a, b = find(parent, a), find(parent, b)
@@ -89,7 +89,7 @@ def grown(array: Any, size: int) -> Any:
     return out
 
 
-@kernel
+@inlined
 def attach(begin: Any, end: Any, parent: Any, run: Any, above_it: Any, row: Any, reach: Any) -> Any:
     """Join `run` to the runs that it touches among `above_it` to `row`, the runs of the row above.
 
@@ -148,7 +148,7 @@ def number(parent: Any) -> Any:
     return count
 
 
-@kernel
+@inlined
 def span(line: Any, begin: int, end: int, value: int) -> None:
     """Set `line[begin:end]`. Unsigned places, since a loop over signed ones is not vectorised."""
     x, stop = np.uint64(begin), np.uint64(end)

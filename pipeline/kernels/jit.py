@@ -42,6 +42,11 @@ def kernel(function: Function) -> Function:
     return cast(Function, compiled)
 
 
+def inlined(function: Function) -> Function:
+    """A piece of a kernel, copied into every kernel that calls it: a call with arrays is dear in a hot loop."""
+    return cast(Function, numba.njit(nogil=True, error_model="numpy", forceinline=True)(function))
+
+
 class _Writable:
     """The memory of a read-only array, offered as if it could be written to."""
 

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels.components import above, attach, grown, number, output, runs, span
-from pipeline.kernels.jit import kernel, load64, plain
+from pipeline.kernels.jit import inlined, kernel, load64, plain
 
 _HIGH = np.uint64(0x8080808080808080)
 _AWAKE = 1 << 30
 _AWAKE_PAIR = np.uint64(_AWAKE << 32 | _AWAKE)
 
 
-@kernel
+@inlined
 def _next_seed(mask: Any, touching: Any, x: int, end: int, bar: int) -> Any:
     """First and last + 1 place in [x, end) of the next span of seeds; (end, end) if none."""
     sure = bar < 192 * 192
@@ -66,7 +66,7 @@ def _seeds(mask: Any, touching: Any, width: int, bar: int, begin: Any, end: Any,
     return left[:n], right[:n], seeds_of, parent[:n]
 
 
-@kernel
+@inlined
 def _around(place: int, height: int, width: int, inner: bool) -> Any:
     """Rows and columns beside `place` that exist: -1, 2, -1, 2, or less at the raster's edge."""
     if inner:
@@ -75,7 +75,7 @@ def _around(place: int, height: int, width: int, inner: bool) -> Any:
     return max(-1, -y), min(2, height - y), max(-1, -x), min(2, width - x)
 
 
-@kernel
+@inlined
 def _flood(
     mask: Any, touching: Any, height: int, width: int, inner: bool, flat: Any,
     queue: Any, head: Any, tail: Any, place: int, value: Any, level: Any,
@@ -93,12 +93,12 @@ def _flood(
     return level
 
 
-@kernel
+@inlined
 def _level(mask: Any, touching: Any, place: int) -> Any:
     return np.int64(mask[place]) * (255 - np.int64(touching[place])) // 255
 
 
-@kernel
+@inlined
 def _wake(height: int, width: int, inner: bool, flat: Any, place: int) -> None:
     """Mark the seed pixel that will reach `place`: the first in row-major order around it."""
     top, bottom, first, last = _around(place, height, width, inner)
@@ -109,7 +109,7 @@ def _wake(height: int, width: int, inner: bool, flat: Any, place: int) -> None:
                 return
 
 
-@kernel
+@inlined
 def _next_awake(flat: Any, bits: Any, place: int, end: int) -> Any:
     """The next marked place in [place, end), or end; eight a step. `bits` are the bytes of `flat`."""
     while place + 8 <= end:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels.jit import kernel, load64, plain, store64, swap64
+from pipeline.kernels.jit import inlined, kernel, load64, plain, store64, swap64
 
 SHELL, HOLE, LINE, POINT = 0, 1, 2, 3
 """Kinds of vertex runs, `ring_kind` of `walk`."""
@@ -28,7 +28,7 @@ _EXPONENT = np.uint64(0x7FF0000000000000)
 _NO_SIGN = np.uint64(0x7FFFFFFFFFFFFFFF)
 
 
-@kernel
+@inlined
 def _word(buffer: Any, at: int, big: bool) -> Any:
     word = np.int64(0)
     for i in range(4):
@@ -36,13 +36,13 @@ def _word(buffer: Any, at: int, big: bool) -> Any:
     return word
 
 
-@kernel
+@inlined
 def _bits(buffer: Any, at: int, big: bool) -> Any:
     value = load64(buffer, at)
     return swap64(value) if big else value
 
 
-@kernel
+@inlined
 def _same(buffer: Any, a: int, b: int, big: bool) -> Any:
     """Whether the doubles at `a` and `b` compare equal: signed zeros do, NaN does not."""
     first, second = _bits(buffer, a, big), _bits(buffer, b, big)
