@@ -62,12 +62,15 @@ def publish(out: Path, models: Path = MODELS) -> None:
         "trained_on": SOURCES, "evaluated_on": AREAS,
     }  # fmt: skip
     command = "python -m training.recipes.classification --data DIR --out OUT --coarse-minutes 31 --refiner-minutes 17"
-    history = "the coarse network's first 1 600 steps went without the rule that vegetation and brown ground are no road"
+    history = (
+        "the coarse network's first 1 600 steps went without the rule that vegetation and brown ground are no road"
+    )
     for name, network, module, task, iteration in (
         ("coarse-maggiori", coarse, "coarse_fcn", "coarse", 0),
         ("refiner-maggiori", refiner, "refiner", "refiner", -1),
     ):
-        extra: dict[str, Any] = {"command": command, "history": history, "steps": steps[task], "seconds": round(seconds[task])}
+        extra: dict[str, Any] = {"command": command, "history": history}
+        extra |= {"steps": steps[task], "seconds": round(seconds[task])}
         if task == "refiner":
             extra["by_iteration"] = {
                 measure: [step.get(measure) for step in evaluation["all"]] for measure in evaluation["all"][0]
