@@ -114,7 +114,7 @@ def initialise(network: nn.Module) -> None:
     """He initialisation for LeakyReLU of every convolution; biases 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            fan = "fan_in" if isinstance(module, nn.Conv2d) else "fan_out"
-            nn.init.kaiming_normal_(module.weight, a=SLOPE, mode=fan, nonlinearity="leaky_relu")
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            nn.init.kaiming_normal_(module.weight, SLOPE, "fan_out" if transposed else "fan_in", "leaky_relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import tasks
+from pipeline import kernels, tasks
 from pipeline.arrays import create_arrays
 from pipeline.dispatch import InProcess, Workers, existing_cluster, local_cluster
 from pipeline.errors import StoreError
@@ -146,6 +146,7 @@ class Survey:
             elif self.in_process:
                 self._workers = InProcess()
             else:
+                kernels.warm()  # once here, not at the same time in every worker
                 scratch = self.job.work / "dask"
                 threads = 2 if self.job.device == "cuda" else 1
                 count = self.settings.workers or default_workers(self.job.device)

@@ -17,7 +17,7 @@ from tests.small_city import PRODUCTS, cut
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-MOMENTS = ("ingest", "align-f2p1-field", "split")
+MOMENTS = ("ingest", "align-s1-search", "split")
 """Stages in whose middle something dies: the kill comes with the stage's first receipt."""
 
 
@@ -29,7 +29,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def start(city: tuple[Path, Path], out: Path) -> subprocess.Popen[bytes]:
     """`resurvey run` with two workers, in a process group of its own."""
     command = [sys.executable, "-m", "flows.cli", "run", str(city[0]), "--cadaster", str(city[1]), "--out", str(out)]
-    command += ["--tile", "256", "--workers", "2", "--direct"]
+    command += ["--tile", "256", "--workers", "2", "--direct", "--aligner", "search"]
     with (out.parent / "log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 

@@ -65,7 +65,8 @@ def test_mix_is_a_weighted_mean() -> None:
 
 def test_blend_equals_numpy_and_does_not_depend_on_what_is_out_of_reach() -> None:
     rng = np.random.default_rng(2)
-    at, places, values, weights = rng.random((50, 2)) * 100, rng.random((80, 2)) * 100, rng.random((80, 2)), rng.random(80)
+    at, places = rng.random((50, 2)) * 100, rng.random((80, 2)) * 100
+    values, weights = rng.random((80, 2)), rng.random(80)
     found = scatter.blend(at, places, values, weights, 8.0, 20.0)
     gap = ((at[:, None] - places) ** 2).sum(-1)
     share = np.where(gap <= 400, weights * np.exp(-0.5 * gap / 64), 0)

@@ -65,7 +65,7 @@ def test_seeds_are_valid_vertices_and_levels_are_halved(prepared: patches.Prepar
 @pytest.mark.parametrize("seed", range(8))
 def test_the_target_takes_the_drawn_cadaster_to_the_truth(prepared: patches.PreparedScene, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    patch = patches.cut(prepared, rng, FIELD, output=64, halo=32, coarsest=1.3)
+    patch, _ = patches.cut(prepared, rng, FIELD, output=64, halo=32, coarsest=1.3)
     assert patch.image.shape == patch.cadaster.shape == patch.truth.shape == (128, 128)
     assert patch.target.shape == (2, 64, 64) and patch.weight.shape == (64, 64)
     assert patch.image.min() >= 0 and patch.image.max() <= 1
@@ -81,14 +81,14 @@ def test_the_target_takes_the_drawn_cadaster_to_the_truth(prepared: patches.Prep
 def test_the_truth_lies_on_the_image(prepared: patches.PreparedScene) -> None:
     """Rotation, mirroring and zoom move image and polygons alike: drawn truth and bright pixels agree."""
     for seed in range(12):
-        patch = patches.cut(prepared, np.random.default_rng(seed), FIELD, output=32, halo=32, coarsest=1.3)
+        patch, _ = patches.cut(prepared, np.random.default_rng(seed), FIELD, output=32, halo=32, coarsest=1.3)
         seen = (patch.counts > 0) & (patch.truth != 1)
         bright = patch.image > (patch.image[seen].min() + patch.image[seen].max()) / 2
         assert (bright[seen] == (patch.truth[seen] > 0)).mean() > 0.93
 
 
 def test_weights_count_edges_and_corners_and_nothing_unlabelled(prepared: patches.PreparedScene) -> None:
-    patch = patches.cut(prepared, np.random.default_rng(1), FIELD, output=64, halo=32, coarsest=0.5, factor=1)
+    patch, _ = patches.cut(prepared, np.random.default_rng(1), FIELD, output=64, halo=32, coarsest=0.5, factor=1)
     values = {round(float(v), 2) for v in np.unique(patch.weight)}
     assert values <= {0.0, 0.02, 0.2, 1.0, 2.0} and {0.02, 1.0, 2.0} <= values
 
@@ -102,9 +102,10 @@ def test_a_batch_has_finite_losses_and_gradients_everywhere(prepared: patches.Pr
     assert all(torch.isfinite(value) for value in figures.values())
     figures["loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trainee.parameters())
-    # the head that is thrown away does not change the field
+    # the head that is thrown away does not change the field, and pairs share their image
     field, _ = trainee(batch["image"], batch["cadaster"])
-    torch.testing.assert_close(field, trainee.network(batch["image"], batch["cadaster"]))
+    torch.testing.assert_close(field, trainee.network(batch["image"].repeat(2, 1, 1, 1), batch["cadaster"]))
+    torch.testing.assert_close(batch["target"][:2], -batch["target"][2:])
 
 
 def test_places_share_the_patches(prepared: patches.PreparedScene) -> None:
@@ -182,6 +183,7 @@ def test_a_few_steps_of_the_recipe_run_and_resume(
 
     prepared = patches.prepare(scene, scene.labelled)
     monkeypatch.setattr(alignment, "prepare_all", lambda data: ([prepared], prepared))
+    monkeypatch.setattr(alignment, "field_bank", lambda seed: [FIELD])
     for steps in (2, 3):
         alignment.main(tmp_path, tmp_path / "out", steps=steps, batch=1, output=8, curriculum=2)
     assert (tmp_path / "out" / "checkpoint.safetensors").exists()

@@ -61,7 +61,9 @@ def test_tables_keep_every_column() -> None:
     assert all((getattr(again, name) == getattr(shifts, name)).all() for name in Shifts.__slots__)
 
 
-@pytest.mark.parametrize(("gsd", "factors"), [(0.1, (4, 2, 1)), (0.15, (4, 2, 1)), (0.3, (2, 1)), (0.5, (1,)), (2.0, (1,))])
+@pytest.mark.parametrize(
+    ("gsd", "factors"), [(0.1, (4, 2, 1)), (0.15, (4, 2, 1)), (0.3, (2, 1)), (0.5, (1,)), (2.0, (1,))]
+)
 def test_searches_start_where_a_house_still_has_an_outline(gsd: float, factors: tuple[int, ...]) -> None:
     plan = plan_searches(gsd)
     assert tuple(each.factor for each in plan) == factors

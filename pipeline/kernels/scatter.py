@@ -28,8 +28,8 @@ def blend(at: Floats, places: Floats, values: Floats, weights: Floats, sigma: fl
     index = (cell[:, 1] - low[1]) * columns + cell[:, 0] - low[0]
     order = np.argsort(index, kind="stable")
     starts = np.searchsorted(index[order], np.arange(columns * int(high[1] - low[1] + 1) + 1)).astype(np.int64)
-    ordered = (np.ascontiguousarray(array[order], dtype=np.float64) for array in (places, values, weights))
-    _blend(np.ascontiguousarray(at), *ordered, starts, low, columns, float(sigma), float(reach), found)
+    place, value, weight = (np.ascontiguousarray(array[order]) for array in (places, values, weights))
+    _blend(np.ascontiguousarray(at), place, value, weight, starts, low, columns, sigma, reach, found)
     return found
 
 
