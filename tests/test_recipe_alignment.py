@@ -12,7 +12,7 @@ from models.double_unet import DoubleUNet
 from pipeline.drawing import draw_cadaster
 from training import patches
 from training.align_chain import Case, ChainSettings, align, make_case, polygons_of, predict, sample, smooth
-from training.align_scores import factors_for, load_trained, score
+from training.align_scores import load_trained, score, settings_for
 from training.chips import LabelledScene
 from training.deform import gaussian_field, misalign
 from training.recipes.alignment import AlignmentTrainee, blends, losses, place_weights, to_batch
@@ -143,7 +143,7 @@ def test_a_case_keeps_whole_polygons_and_scores_those_inside(scene: LabelledScen
 def test_steps_move_by_the_field_times_the_factor(scene: LabelledScene) -> None:
     case = case_of(scene)
     for sigma in (0.0, 12.0):
-        settings = ChainSettings(factors=(4, 2), passes=1, sigma=sigma)
+        settings = ChainSettings(steps=((4, sigma), (2, sigma)))
         moved = align(Oracle(), case, case.coords, settings)  # type: ignore[arg-type]
         shift = moved[case.scored] - case.coords[case.scored]
         np.testing.assert_allclose(np.median(shift, axis=0), [6, -12], atol=0.02)
@@ -195,13 +195,17 @@ def test_misaligning_and_aligning_with_the_truth_gets_back(scene: LabelledScene)
 
 
 def test_factors_stay_within_what_the_network_has_seen() -> None:
-    assert factors_for(0.15) == (8, 4, 2, 1) and factors_for(1.0) == (2, 1) and factors_for(3.0) == (1,)
+    def factors(gsd: float, largest: float) -> list[int]:
+        return [factor for factor, _ in settings_for(gsd, largest).steps]
+
+    assert factors(0.15, 32) == [8, 8, 4, 4, 2, 1] and factors(0.15, 8) == [4, 4, 2, 1]
+    assert factors(1.0, 32) == [2, 1] and factors(3.0, 32) == [1]
 
 
 def test_scores_go_down_as_an_oracle_aligns(scene: LabelledScene) -> None:
     case = case_of(scene)
-    rows = score(Oracle(), case, ChainSettings(factors=(1,), passes=1), 8.0, [0, 1])  # type: ignore[arg-type]
-    assert [row["stage"] for row in rows] == ["before", "f1p1"]
+    rows = score(Oracle(), case, ChainSettings(steps=((1, 12.0),)), 8.0, [0, 1])  # type: ignore[arg-type]
+    assert [row["stage"] for row in rows] == ["before", "factor 1"]
     assert rows[0]["mean"] != rows[1]["mean"] and 0 <= rows[0]["within_2"] <= 1
 
 

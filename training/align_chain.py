@@ -25,11 +25,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ChainSettings:
-    """`passes` a factor; smoothing by `sigma` px of the level (0: none), weights of outline and inside."""
+    """What the chain does, in order: `steps` of (factor, smoothing deviation in px of that level, 0 for none);
+    `outline` and `inside` are the weights of drawn pixels in the smoothing."""
 
-    factors: tuple[int, ...] = (8, 4, 2, 1)
-    passes: int = 2
-    sigma: float = 12.0
+    steps: tuple[tuple[int, float], ...] = ((8, 24.0), (8, 24.0), (4, 24.0), (4, 24.0), (2, 48.0), (1, 48.0))
     outline: float = 1.0
     inside: float = 0.1
 
@@ -152,22 +151,27 @@ def sample(field: NDArray[np.float32], xy: Array) -> Array:
 def align(network: DoubleUNet, case: Case, cadaster: Array, settings: ChainSettings, device: str = "cpu") -> Array:
     """Vertices (n, 2) of the cadaster moved through the chain, px of full resolution."""
     coords = cadaster.copy()
-    for factor in settings.factors:
-        for _ in range(settings.passes):
-            coords = step(network, case, coords, factor, settings, device)
+    for factor, sigma in settings.steps:
+        coords = step(network, case, coords, factor, sigma, settings, device)
     return coords
 
 
 def step(
-    network: DoubleUNet, case: Case, coords: Array, factor: int, settings: ChainSettings, device: str = "cpu"
+    network: DoubleUNet,
+    case: Case,
+    coords: Array,
+    factor: int,
+    sigma: float,
+    settings: ChainSettings,
+    device: str = "cpu",
 ) -> Array:
     """One pass at one factor."""
     gray = case.gray[factor]
     drawn = draw(polygons_of(case, coords, factor), gray.shape)
     field = predict(network, gray, drawn, device)
-    if settings.sigma > 0:
+    if sigma > 0:
         weight = np.where(drawn == 1, np.float32(settings.outline), np.float32(settings.inside) * (drawn > 0))
-        field = smooth(field, weight.astype(np.float32), settings.sigma)
+        field = smooth(field, weight.astype(np.float32), sigma)
     return coords + factor * sample(field, coords / factor)
 
 

@@ -26,6 +26,16 @@ CASES = {"banepa_np": 1400, "massachusetts_us_b": 1200, "zanzibar_tz_b": 1400, "
 COARSEST_GSD = 2.1
 """Factors that make pixels coarser than this are left out: the network never saw them."""
 
+TRAINED_ON = (
+    "bakerlake_ca_1",
+    "banepa_np (southern block)",
+    "catanduanes_ph_a",
+    *(f"massachusetts_us_{letter}" for letter in "acdefgh"),
+    "rio_br_a",
+    "vegas_us (left 60 %)",
+    "zanzibar_tz_a",
+)
+
 
 def load_trained(folder: Path) -> DoubleUNet:
     """The network of a training's checkpoint, without the head that is thrown away; for inference."""
@@ -47,9 +57,15 @@ def load_cases(data: Path, sides: dict[str, int]) -> list[Case]:
     return cases
 
 
-def factors_for(gsd: float, factors: Sequence[int] = (8, 4, 2, 1), coarsest: float = COARSEST_GSD) -> tuple[int, ...]:
-    """The factors that keep pixels within the GSD that the network was trained at."""
-    return tuple(f for f in factors if gsd * f <= coarsest * 1.01) or (1,)
+def settings_for(gsd: float, largest: float, coarsest: float = COARSEST_GSD) -> ChainSettings:
+    """The chain's steps that keep pixels within the GSD that the network was trained at, and that do not start
+    coarser than the error needs: the coarsest factor moves what lies well by two pixels or three.
+
+    `largest` is the largest displacement expected, px of full resolution.
+    """
+    first = 8 if largest > 16 else 4
+    steps = [s for s in ChainSettings().steps if s[0] <= first and gsd * s[0] <= coarsest * 1.01]
+    return ChainSettings(steps=tuple(steps or [(1, 48.0)]))
 
 
 def score(
@@ -59,10 +75,9 @@ def score(
     cadasters = misaligned(case, largest, list(seeds))
     rows = [_row(case, "before", cadasters, 0.0)]
     began = time.monotonic()
-    for factor in settings.factors:
-        for turn in range(settings.passes):
-            cadasters = [step(network, case, coords, factor, settings, device) for coords in cadasters]
-            rows.append(_row(case, f"f{factor}p{turn + 1}", cadasters, time.monotonic() - began))
+    for factor, sigma in settings.steps:
+        cadasters = [step(network, case, coords, factor, sigma, settings, device) for coords in cadasters]
+        rows.append(_row(case, f"factor {factor}", cadasters, time.monotonic() - began))
     return rows
 
 
@@ -79,9 +94,46 @@ def score_checkpoint(data: Path, out: Path, device: str = "cpu", fields: int = 2
     rows = []
     for case in load_cases(data, CASES):
         for largest in (32.0, 8.0):
-            settings = ChainSettings(factors=factors_for(case.gsd))
+            settings = settings_for(case.gsd, largest)
             for row in score(network, case, settings, largest, range(fields), device):
                 rows.append({"largest": largest, **row})
                 logger.info("%s", rows[-1])
     (out / "evaluation.json").write_text(json.dumps(rows, indent=1))
     return rows
+
+
+def write_card(
+    out: Path, folder: Path, rows: Sequence[dict[str, Any]], settings: dict[str, Any], fails: Sequence[str]
+) -> None:
+    """Card and weights of a checkpoint, with the scores of `rows` (as score_checkpoint gives them): before and
+    after the whole chain for each scene and largest displacement; `settings` are those of the chain."""
+    from catalogs.cards import save_card
+    from training.areas import EVALUATION_SCENES
+
+    last = {(row["scene"], row["largest"]): row for row in rows}
+    before = [row for row in rows if row["stage"] == "before"]
+    scores = {}
+    for when, chosen in (("before", before), ("after", last.values())):
+        for row in chosen:
+            for figure in ("median", "mean", "within_2", "within_4"):
+                scores[f"{row['scene']}_{row['largest']:g}px_{when}_{figure}"] = row[figure]
+    save_card(
+        folder,
+        name="alignment-zampieri",
+        task="alignment",
+        network="double_unet",
+        settings={},
+        bands=1,
+        gsd=(0.1, 1.2),
+        native_gsd=0.15,
+        classes=(),
+        halo=DoubleUNet.halo,
+        stride=DoubleUNet.stride,
+        licence="CC-BY-SA-4.0",
+        trained_on=TRAINED_ON,
+        evaluated_on=("banepa_np (northern block)", *EVALUATION_SCENES[:3]),
+        scores=scores,
+        fails=fails,
+        weights=load_trained(out).state_dict(),
+        extra={"chain": settings},
+    )

@@ -129,8 +129,13 @@ def cut(
     halo: int,
     coarsest: float,
     factor: float | None = None,
-) -> Patch:
-    """A random patch of `output` px (plus halo) around a building of `scene`.
+) -> tuple[Patch, Patch]:
+    """Two random patches that differ in the sign of their field only, hence in cadaster, target and weight.
+
+    The pair's targets have mean 0, so what pulls the network towards any constant cancels within a batch,
+    however small, and what is left of the gradient comes from what the patches show.
+
+    A random patch of `output` px (plus halo) around a building of `scene`.
 
     Half the patches are at native GSD x 1, 2, 4, 8 in one of the eight exact symmetries, the others at any
     GSD up to `coarsest` metres and any rotation; `factor` (1, 2, 4 or 8) fixes it instead. A third lose a
@@ -179,20 +184,18 @@ def cut(
 
     keep = rng.uniform(0.2, 1) if rng.random() < 0.33 else 1.0
     kept = [polygon for polygon in true if rng.random() < keep] or true
-    displaced = _displaced(kept, displacement)
-    cadaster = draw(displaced, (side, side))
     inner = slice(halo, halo + output)
     axis = np.arange(halo, halo + output) + 0.5
-    target = displacement(np.stack(np.meshgrid(axis, axis), axis=-1))
-    image = _photometric(gray, rng)
-    return Patch(
-        image=image,
-        cadaster=cadaster,
-        truth=draw(true, (side, side)),
-        target=np.moveaxis(target, -1, 0).astype(np.float32),
-        weight=class_weights(displaced, cadaster)[inner, inner] * counts[inner, inner],
-        counts=counts.astype(np.float32),
-    )
+    target = np.moveaxis(displacement(np.stack(np.meshgrid(axis, axis), axis=-1)), -1, 0).astype(np.float32)
+    image, truth = _photometric(gray, rng), draw(true, (side, side))
+
+    def patch(sign: float) -> Patch:
+        displaced = _displaced(kept, lambda xy: sign * displacement(xy))
+        cadaster = draw(displaced, (side, side))
+        weight = class_weights(displaced, cadaster)[inner, inner] * counts[inner, inner]
+        return Patch(image, cadaster, truth, np.float32(sign) * target, weight, counts.astype(np.float32))
+
+    return patch(1.0), patch(-1.0)
 
 
 def _photometric(gray: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -53,9 +53,14 @@ class AlignmentTrainee(nn.Module):
         self.readouts = nn.ModuleList([nn.Conv2d(width, 2, 1) for width in (32, 32, 64)])
 
     def forward(self, image: Tensor, cadaster: Tensor) -> tuple[Tensor, Tensor]:
-        """Field (B, 2, N - 64, N - 64) and segmentation logits (B, 2, N - 32, N - 32)."""
+        """Field (B, 2, N - 64, N - 64) and segmentation logits (b, 2, N - 32, N - 32).
+
+        B cadasters may share b images, in the same order and again from the start: B is a multiple of b.
+        """
         maps = self.network.image_tower(centred(image))
-        return self.network.decode(maps, self.network.cadaster_tower(cadaster)), self.segment(maps)
+        times = len(cadaster) // len(image)
+        repeated = (maps[0].repeat(times, 1, 1, 1), maps[1].repeat(times, 1, 1, 1), maps[2].repeat(times, 1, 1, 1))
+        return self.network.decode(repeated, self.network.cadaster_tower(cadaster)), self.segment(maps)
 
     def segment(self, maps: Maps) -> Tensor:
         """Segmentation logits (B, 2, N - 32, N - 32) from the image tower's maps: sums of linear readouts."""
@@ -68,11 +73,14 @@ class AlignmentTrainee(nn.Module):
         return logits
 
 
-def to_batch(patches: Sequence[Patch], device: str = "cpu") -> dict[str, Tensor]:
-    """Patches stacked: image, cadaster, truth, counts, weight (B, 1, ., .) and target (B, 2, ., .)."""
+def to_batch(pairs: Sequence[tuple[Patch, Patch]], device: str = "cpu") -> dict[str, Tensor]:
+    """Pairs stacked: image, truth, counts (b, 1, ., .); cadaster, weight (2b, 1, ., .), target (2b, 2, ., .),
+    first patches of all pairs, then second ones."""
     batch = {}
-    for name in ("image", "cadaster", "truth", "counts", "weight", "target"):
-        tensor = torch.from_numpy(np.stack([getattr(patch, name) for patch in patches])).to(device)
+    for name in ("image", "truth", "counts", "cadaster", "weight", "target"):
+        sides = (0,) if name in ("image", "truth", "counts") else (0, 1)
+        arrays = [getattr(pair[side], name) for side in sides for pair in pairs]
+        tensor = torch.from_numpy(np.stack(arrays)).to(device)
         batch[name] = tensor if tensor.ndim == 4 else tensor[:, None]
     return batch
 
@@ -129,18 +137,18 @@ def main(
     *,
     steps: int = 20000,
     minutes: float | None = None,
-    batch: int = 8,
-    output: int = 64,
+    batch: int = 4,
+    output: int = 48,
     lr: float = 1e-3,
     curriculum: int = 500,
     auxiliary: float = 10.0,
-    tower_only: int = 6,
+    tower_only: int = 4,
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
     """Train into `out` (log.jsonl, checkpoint.*), at most `steps` steps or `minutes` minutes of training.
 
-    A step takes `batch` patches, and `tower_only` more that only teach the image tower to segment, at a
+    A step takes `batch` pairs of patches, and `tower_only` more that only teach the image tower to segment, at a
     fifth of the cost: what the tower sees limits a short training.
     """
     torch.manual_seed(seed)
@@ -149,7 +157,7 @@ def main(
     trainee = AlignmentTrainee().to(device)
     halo = DoubleUNet.halo
 
-    def sample(scene: PreparedScene, rng: np.random.Generator, factor: float | None = None) -> Patch:
+    def sample(scene: PreparedScene, rng: np.random.Generator, factor: float | None = None) -> tuple[Patch, Patch]:
         field = bank[rng.integers(len(bank))]
         return cut(scene, rng, field, output=output, halo=halo, coarsest=COARSEST_GSD, factor=factor)
 
@@ -167,7 +175,7 @@ def main(
         return figures
 
     probe_rng = np.random.default_rng([seed, 77])
-    probes = {f: to_batch([sample(held_out, probe_rng, f) for _ in range(16)], device) for f in (1.0, 2.0, 4.0, 8.0)}
+    probes = {f: to_batch([sample(held_out, probe_rng, f) for _ in range(12)], device) for f in (1.0, 2.0, 4.0, 8.0)}
 
     def evaluate() -> dict[str, Any]:
         result = {}
