@@ -217,6 +217,7 @@ def main_cli(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--evaluate", action="store_true", help="score the checkpoint on held-out areas")
+    parser.add_argument("--card", type=Path, help="with --evaluate: folder to write the card and weights to")
     for option in ("minutes", "lr", "auxiliary"):
         parser.add_argument(f"--{option}", type=float, default=argparse.SUPPRESS)
     for option in ("steps", "batch", "tower_only", "output", "curriculum", "seed"):
@@ -225,10 +226,13 @@ def main_cli(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given = vars(parser.parse_args(arguments))
     if given.pop("evaluate"):
-        from training.align_scores import score_checkpoint
+        from training.align_scores import score_checkpoint, write_card
 
-        score_checkpoint(given["data"], given["out"], device=given.get("device", "cpu"))
+        rows = score_checkpoint(given["data"], given["out"], device=given.get("device", "cpu"))
+        if given.get("card"):
+            write_card(given["out"], given["card"], rows)
     else:
+        given.pop("card")
         main(**given)
 
 
