@@ -41,7 +41,7 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
         "version": align.VERSION,
         "weights": job.weights["alignment"],
         "scene": scene,
-        "field": [align.CELL, align.SIGMA, align.RADIUS, align.FILL_WEIGHT, align.EDGE_WEIGHT, align.EPSILON],
+        "field": [align.CELL, align.SIGMAS, align.REACH, align.FILL_WEIGHT, align.EDGE_WEIGHT, align.EPSILON],
     }
     return Stage(name, job.grid(factor, job.halos["alignment"]), job.strides["alignment"], job.device, recipe)
 

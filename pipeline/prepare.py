@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 MIN_GSD = 0.1
 """Metres: a finer image is worked on at this ground sampling distance, the finest of the models."""
-STEPS = {"search": ((), 0), "network": ((8, 4, 2, 1), 2), "both": ((1,), 1)}
-"""Factors of the network's steps and rounds at each, by aligner: the whole chain where it is alone, its finest
-scale where the search came first and left nothing larger to find."""
+ROUNDS = {"search": {}, "network": {8: 2, 4: 2, 2: 1, 1: 1}, "both": {2: 1}}
+"""Rounds of the network at each factor, by aligner: the whole chain where it is alone; one fine scale where the
+search came first and left nothing larger to find."""
 BYTES_PER_PIXEL = 12.0
 """State and products on disk for each pixel and three bands, measured generously."""
 
@@ -58,6 +58,12 @@ def choose_cards(
     return cards, levels
 
 
+def coarsest_factor(card: ModelCard, gsd: float) -> int:
+    """Largest factor whose pixels are no coarser than the alignment network has seen."""
+    limit = float(card.extra.get("coarsest_gsd", card.gsd[1]))
+    return max((level for level in LEVELS if gsd * level <= limit), default=1)
+
+
 def prepare(settings: Settings) -> Job:
     """The job that settings ask for, from headers alone.
 
@@ -78,7 +84,7 @@ def prepare(settings: Settings) -> Job:
         cadaster_source = cadaster.source_id
     alignment = cards.get("alignment")
     searches = plan_searches(grid.gsd) if alignment and settings.aligner != "network" else ()
-    steps = plan_steps(*STEPS[settings.aligner]) if alignment else ()
+    steps = plan_steps(ROUNDS[settings.aligner], coarsest_factor(alignment, grid.gsd)) if alignment else ()
     return Job(
         folder=str(settings.out.absolute()),
         image=settings.image,

@@ -58,11 +58,11 @@ def test_a_constant_answer_moves_every_vertex_by_it() -> None:
     gray = np.zeros((256 + 64, 256 + 64), np.float32)
     sums = align.predict_window(network, gray, city, window, 32, step.factor, "cpu")
     assert sums is not None and sums.shape == (4, 64, 64)
-    region = Window(-12, -12, 88, 88)
-    padded = np.zeros((4, 88, 88), np.float32)
-    padded[:, 12:76, 12:76] = sums
+    region = Window(-42, -42, 148, 148)
+    padded = np.zeros((4, 148, 148), np.float32)
+    padded[:, 42:106, 42:106] = sums
     xy = city.coords * step.factor
-    moved, confidence = align.move(xy, align.smooth_field(padded), region, step.factor)
+    moved, confidence = align.move(xy, align.smooth_field(padded, step.factor), region, step.factor)
     np.testing.assert_allclose(moved - xy, np.tile([6.0, -3.0], (len(xy), 1)), rtol=2e-2)
     assert (confidence > 0.9).all()
 
@@ -75,8 +75,8 @@ def test_disagreement_lowers_confidence() -> None:
     sums[:2] = rng.standard_normal((2, 60, 60)) * 6
     sums[3] = (sums[:2] ** 2).sum(0)
     at = np.array([[30.0, 30.0]]) * CELL
-    loud = align.move(at, align.smooth_field(sums), Window(0, 0, 60, 60), 1)[1]
-    assert loud[0] < 0.2 < 0.9 < align.move(at, align.smooth_field(calm), Window(0, 0, 60, 60), 1)[1][0]
+    loud = align.move(at, align.smooth_field(sums, 1), Window(0, 0, 60, 60), 1)[1]
+    assert loud[0] < 0.2 < 0.9 < align.move(at, align.smooth_field(calm, 1), Window(0, 0, 60, 60), 1)[1][0]
 
 
 def test_nothing_drawn_is_no_window() -> None:
@@ -86,6 +86,7 @@ def test_nothing_drawn_is_no_window() -> None:
 
 
 def test_steps_run_from_coarse_to_fine() -> None:
-    assert [step.name for step in align.plan_steps((1, 4), 2)] == [
-        "align-f4p1", "align-f4p2", "align-f1p1", "align-f1p2",
-    ]  # fmt: skip
+    rounds = {8: 2, 4: 2, 2: 1, 1: 1}
+    names = [step.name for step in align.plan_steps(rounds, 4)]
+    assert names == ["align-f4p1", "align-f4p2", "align-f2p1", "align-f1p1"]
+    assert [step.factor for step in align.plan_steps({2: 1, 1: 1}, 0)] == [1]

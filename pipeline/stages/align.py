@@ -7,13 +7,13 @@ for each drawn pixel which way its polygon lies in the image, and the polygons m
 
 The network's answer means something only where something is drawn, so it is kept as weighted sums and
 the field is their normalised convolution. Sums over cells of 4 × 4 px lose nothing that the smoothing
-(σ = 12 px) would keep, and are a sixteenth of the data. Everything happens per fixed window or per fixed
+(σ ≥ 24 px) would keep, and are a sixteenth of the data. Everything happens per fixed window or per fixed
 block of polygons: no number depends on how the scene was cut into tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 VERSION = 1
 CELL = 4
 """Side, in px of the step's level, of the cells over which the weighted field is summed."""
-SIGMA = 12.0
-"""Standard deviation, in px of the step's level, of the smoothing Gaussian."""
-RADIUS = 10
-"""Reach of the smoothing in cells: 3.3 standard deviations."""
+SIGMAS = {8: 24.0, 4: 24.0, 2: 48.0, 1: 48.0}
+"""Standard deviation, px of the step's level, of the smoothing Gaussian: by factor, as on the model card."""
+REACH = 3.3
+"""Reach of the smoothing in standard deviations."""
 FILL_WEIGHT, EDGE_WEIGHT = 0.1, 1.0
 """Trust in the network's answer inside a drawn polygon and on its outline, where the image has evidence."""
 EPSILON = 1e-3
@@ -65,9 +65,10 @@ class Step:
         return f"{self.name}-field"
 
 
-def plan_steps(factors: tuple[int, ...], rounds: int) -> tuple[Step, ...]:
-    """Steps from the coarsest factor to the finest, each `rounds` times."""
-    return tuple(Step(factor, turn) for factor in sorted(factors, reverse=True) for turn in range(1, rounds + 1))
+def plan_steps(rounds: Mapping[int, int], coarsest: int) -> tuple[Step, ...]:
+    """Steps from coarse to fine: each factor of `rounds` that often, none coarser than factor `coarsest`."""
+    factors = [factor for factor in sorted(rounds, reverse=True) if factor <= max(coarsest, 1)]
+    return tuple(Step(factor, turn) for factor in factors for turn in range(1, rounds[factor] + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +153,18 @@ def displacement(
     return answer
 
 
-def smooth_field(sums: Float32) -> Float32:
+def radius_of(factor: int) -> int:
+    """Reach, in cells, of the smoothing at a factor."""
+    return int(np.ceil(REACH * SIGMAS[factor] / CELL))
+
+
+def smooth_field(sums: Float32, factor: int) -> Float32:
     """Normalised convolution of weighted sums (4, h, w): dx, dy (px of level 1), spread (px), weight.
 
     Spread is the weighted standard deviation of the displacements around a place: how much the
     evidence there disagrees with itself.
     """
-    wide = smooth.gaussian(sums, SIGMA / CELL, RADIUS)
+    wide = smooth.gaussian(sums, SIGMAS[factor] / CELL, radius_of(factor))
     weight = wide[2]
     field = wide[:2] / (weight + np.float32(EPSILON))
     square = wide[3] / (weight + np.float32(EPSILON))
@@ -166,9 +172,9 @@ def smooth_field(sums: Float32) -> Float32:
     return np.concatenate((field, spread[None], weight[None])).astype(np.float32)
 
 
-def cells_around(box: tuple[float, float, float, float], factor: int, margin: int = RADIUS + 2) -> Window:
+def cells_around(box: tuple[float, float, float, float], factor: int) -> Window:
     """Window of cells that the smoothed field needs over a box (x0, y0, x1, y1) in px of level 1."""
-    side = factor * CELL
+    side, margin = factor * CELL, radius_of(factor) + 2
     x0, y0 = int(np.floor(box[0] / side)) - margin, int(np.floor(box[1] / side)) - margin
     x1, y1 = int(np.ceil(box[2] / side)) + margin, int(np.ceil(box[3] / side)) + margin
     return Window(y0, x0, y1 - y0, x1 - x0)

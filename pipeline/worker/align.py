@@ -137,7 +137,7 @@ def by_field(
     sums = read_sums(job, step, region)
     if not sums[2].any():
         return xy, np.zeros(len(xy))
-    return align.move(xy, align.smooth_field(sums), region, step.factor)
+    return align.move(xy, align.smooth_field(sums, step.factor), region, step.factor)
 
 
 def box_of(xy: NDArray[np.float64]) -> tuple[float, float, float, float]:
