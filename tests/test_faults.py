@@ -26,10 +26,11 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return cut(tmp_path_factory.mktemp("city"), 600)
 
 
+# Without the classes: what is killed here is the machinery that all stages share.
 def start(city: tuple[Path, Path], out: Path) -> subprocess.Popen[bytes]:
     """`resurvey run` with two workers, in a process group of its own."""
     command = [sys.executable, "-m", "flows.cli", "run", str(city[0]), "--cadaster", str(city[1]), "--out", str(out)]
-    command += ["--tile", "256", "--workers", "2", "--direct", "--aligner", "search"]
+    command += ["--tile", "256", "--workers", "2", "--direct", "--aligner", "search", "--stages", "align,split"]
     with (out.parent / "log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -64,7 +65,7 @@ def undisturbed(city: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
 
 
 def same(out: Path, reference: Path) -> None:
-    for name in PRODUCTS:
+    for name in set(PRODUCTS) - {"classes.tif"}:
         assert (out / name).read_bytes() == (reference / name).read_bytes(), name
 
 
