@@ -1,7 +1,7 @@
 """Evidence search: the polygons' outlines against the image's edges, agreed among neighbours.
 
 The learned chain is at its best on small shifts, and a short training is not enough for large ones; outlines
-matched against image gradients find those at once (measured against each other in the model card). So the
+matched against image gradients find those at once (measured against each other in docs/alignment.md). So the
 chain starts with this: at a coarse level every footprint rates every shift of up to `reach` pixels by
 the mean gradient across its outline, ratings are averaged over the neighbours (a field is smooth, a single
 outline is easily fooled by its neighbour's roof), and the best shift wins. Two finer levels follow with
