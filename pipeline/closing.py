@@ -39,9 +39,9 @@ def close_run(job: Job, ledger: Ledger, phases: Sequence[Phase], seconds: float)
         expected=expected,
         receipts=receipts,
         outputs={name: folder / name for name in [*written, "run.json"]},
-        rows=rows_of(ledger),
+        rows=rows_of(job, ledger),
         grids={name: grid for name in expected if (grid := tile_grid(job, name)) is not None},
-        seams=seam_figures(ledger),
+        seams=seam_figures(receipts),
         borders={r.key: r.extra for r in receipts if r.stage == "border"},
         identity={"content": ledger.digest("ingest"), "weights": job.weights, "settings": job.identity},
         notes=job.notes,
@@ -115,17 +115,20 @@ def copy_styles(folder: Path, written: Sequence[str]) -> None:
             shutil.copyfile(style, folder / style.name)
 
 
-def rows_of(ledger: Ledger) -> dict[str, int]:
+def rows_of(job: Job, ledger: Ledger) -> dict[str, int]:
     """What row counts must be: every input row comes back."""
+    if "align" not in job.stages:
+        return {}
     index, aligned = ledger.get("index", "cadaster"), ledger.get("export", "cadaster_aligned")
     if index is None or aligned is None:
         return {}
     return {"cadaster_aligned.parquet": int(index.extra["rows"])}
 
 
-def seam_figures(ledger: Ledger) -> dict[str, int]:
+def seam_figures(receipts: Sequence[Receipt]) -> dict[str, int]:
     """How many components crossed tiles, how many no tile saw whole, and what fixed windows merged."""
-    split, large = ledger.of("split").values(), ledger.of("split-large").values()
+    split = [receipt for receipt in receipts if receipt.stage == "split"]
+    large = [receipt for receipt in receipts if receipt.stage == "split-large"]
     return {
         "pieces_crossing_tiles": sum(int(r.extra.get("crossing", 0)) for r in split),
         "components_larger_than_a_tile_sees": len(large),

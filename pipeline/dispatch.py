@@ -85,7 +85,7 @@ class OnCluster:
                 elif attempt < ATTEMPTS:
                     send(task, attempt + 1)
                 else:
-                    record([_lost(task, attempt, error)])
+                    record(_lost(task, attempt, error))
                 future.release()
                 fill()
 
@@ -141,6 +141,12 @@ def _receipts(task: Task, rows: list[dict[str, Any]], attempt: int) -> list[Rece
     return [Receipt(**{**common, "fingerprint": prints.get(row["stage"], task.fingerprint), **row}) for row in rows]
 
 
-def _lost(task: Task, attempt: int, error: BaseException) -> Receipt:
+def _lost(task: Task, attempt: int, error: BaseException) -> list[Receipt]:
+    """Failed receipts for every stage of a task that no worker survived."""
+    prints = task.payload.get("fingerprints", {})
     reason = f"worker lost {attempt} times: {type(error).__name__}"
-    return Receipt(task.stage, task.key, task.fingerprint, "failed", reason=reason, attempt=attempt, written=now())
+    common: dict[str, Any] = {"reason": reason, "attempt": attempt, "written": now()}
+    return [
+        Receipt(name, task.key, prints.get(name, task.fingerprint), "failed", **common)
+        for name in task.payload.get("stages", [task.stage])
+    ]

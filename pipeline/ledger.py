@@ -95,7 +95,11 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError:
+                if error is None:  # else what could not be written was said already
+                    raise
             self._file = None
 
     def get(self, stage: str, key: str) -> Receipt | None:
@@ -114,15 +118,16 @@ class Ledger:
         """Write receipts down; they count from the moment this returns."""
         if self._file is None:
             raise StoreError(f"{self.path}: the ledger is not open for writing")
+        rows = list(receipts)
         try:
-            for receipt in receipts:
-                self._file.write(json.dumps(asdict(receipt), separators=(",", ":")) + "\n")
-                self._newest.setdefault(receipt.stage, {})[receipt.key] = receipt
+            self._file.writelines(json.dumps(asdict(row), separators=(",", ":")) + "\n" for row in rows)
             self._file.flush()
         except OSError as error:
             raise StoreError(
                 f"{self.path}: cannot write receipts ({error.strerror}); make room and run again"
             ) from None
+        for receipt in rows:
+            self._newest.setdefault(receipt.stage, {})[receipt.key] = receipt
 
     def digest(self, stage: str) -> str:
         """A hash over all newest receipts of a stage: what a whole phase has written."""

@@ -121,7 +121,9 @@ def settle(job: Job, settings: Settings) -> None:
     """Make the run's folder ready: new, or the same run's; refuse another run's with the difference."""
     folder, path = Path(job.folder), job.work / "job.json"
     if path.exists() and settings.force_new:
-        shutil.rmtree(job.work)
+        for child in job.work.iterdir():
+            if child.name != "lock":  # held by this very run
+                shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
     if path.exists():
         changed = settings.difference(json.loads(path.read_text()).get("identity", {}))
         if changed:

@@ -28,6 +28,7 @@ from pipeline.errors import StoreError
 from pipeline.events import record
 from pipeline.job import Job
 from pipeline.ledger import Ledger, Receipt, RunLock
+from pipeline.lost import lost_files
 from pipeline.prepare import check_room, prepare, settle
 from pipeline.stage import Batch, BatchReport, Phase, Task
 from pipeline.store import sweep
@@ -67,6 +68,7 @@ class Survey:
             check_room(self.job)
             sweep(self.job.work)
             self.ledger = self._stack.enter_context(Ledger(self.job.work / "ledger.jsonl"))
+            self.ledger.append(lost_files(self.job, self.ledger))
             self.phases: tuple[Phase, ...] = tasks.phases(self.job)
             record(self.folder, "run", job=self.job.work.name, tile=self.job.tile, stages=self.job.stages)
         except BaseException:

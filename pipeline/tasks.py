@@ -135,9 +135,11 @@ def boxes_of(job: Job, ledger: Ledger, position: int) -> dict[str, tuple[float, 
     """Bounding box (x0, y0, x1, y1; px of level 1) of each block of polygons before step `position`."""
     index = ledger.get("index", "cadaster")
     boxes = dict(index.extra.get("boxes", {})) if index is not None else {}
-    if position > 0:
-        for key, receipt in ledger.of(f"{job.align_line[position - 1].name}-move").items():
-            if key in boxes and "box" in receipt.extra:
+    for step in job.align_line[:position]:
+        for key, receipt in ledger.of(f"{step.name}-move").items():
+            if not receipt.done:
+                boxes.pop(key, None)  # failed: its polygons stay, and have no say in where others go
+            elif key in boxes:
                 boxes[key] = receipt.extra["box"]
     return {key: (float(b[0]), float(b[1]), float(b[2]), float(b[3])) for key, b in boxes.items()}
 
@@ -190,7 +192,9 @@ def _moves(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         if isinstance(step, Search):
             blocks = near.meeting(around(box, step.neighbourhood))
             shifts = [(other, _state(ledger, step.source, other)) for other in blocks]
-            yield Task(phase, key, fingerprint(phase, key, state, shifts), payload={"blocks": blocks})
+            print_ = fingerprint(phase, search_stage.VERSION, step.sigma, key, state, shifts)
+            found = [b for b in blocks if (r := ledger.get(step.source, b)) is not None and r.done]
+            yield Task(phase, key, print_, payload={"blocks": found})
             continue
         stage = _stage(job, step.name, ledger)
         region = align.cells_around(box, step.factor)
@@ -201,8 +205,10 @@ def _moves(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
 
 def _displacement(job: Job, ledger: Ledger) -> Iterator[Task]:
     written = [ledger.digest(step.source) for step in job.align_line]
+    payload = {"unmoved": unmoved_blocks(job, ledger)}
     for tile in job.blocks():
-        yield Task("displacement", tile.key, fingerprint("displacement", align.VERSION, tile.key, written))
+        print_ = fingerprint("displacement", align.VERSION, search_stage.VERSION, tile.key, written, payload)
+        yield Task("displacement", tile.key, print_, payload=payload)
 
 
 def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
@@ -243,12 +249,12 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     products: dict[str, tuple[list[str], dict[str, object]]] = {}
     if job.align_line:
         last = f"{job.align_line[-1].name}-move"
-        moves = [ledger.of(f"{step.name}-move") for step in job.align_line]
-        unmoved = sorted({key for receipts in moves for key, receipt in receipts.items() if not receipt.done})
+        unmoved = unmoved_blocks(job, ledger)
         failed = failed_windows(job, ledger, ["ingest", *fields])
         stages = ["index", "ingest", last, *fields]
         products["cadaster_aligned"] = (stages, {"failed": failed, "unmoved": unmoved})
-        products["displacement"] = (["displacement"], {})
+        holes = failed_windows(job, ledger, ["ingest", *fields, "displacement"])
+        products["displacement"] = (["displacement"], {"failed": holes})
     if "classify" in job.stages:
         name = "refine" if "refine" in job.stages else "classify"
         products["classes"] = ([name], {"failed": failed_windows(job, ledger, [name])})
@@ -267,6 +273,12 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         options = [job.copies, job.sort, job.min_area_m2]
         print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
         yield Task("export", key, print_, payload=payload)
+
+
+def unmoved_blocks(job: Job, ledger: Ledger) -> list[str]:
+    """Blocks of polygons of which a move failed."""
+    moves = [ledger.of(f"{step.name}-move") for step in job.align_line]
+    return sorted({key for receipts in moves for key, receipt in receipts.items() if not receipt.done})
 
 
 def failed_windows(job: Job, ledger: Ledger, stages: list[str]) -> dict[str, list[list[int]]]:

@@ -61,18 +61,18 @@ def field(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     halo = job.halos["alignment"]
     tile = job.grid(step.factor, halo).at(key)
     drawing = draw(job, step, payload["blocks"])
+    cells = align.cell_windows(tile.core)
     if drawing is None:
-        return [row(stage, key, "empty")]
+        return [blank(job, stage, key, "empty", step.name, cells, 4)]
     whole = Window(
         tile.core.y0, tile.core.x0, -(-tile.core.height // WINDOW) * WINDOW, -(-tile.core.width // WINDOW) * WINDOW
     ).grow(halo)
     if drawing.inside(whole) is None:
-        return [row(stage, key, "empty")]
+        return [blank(job, stage, key, "empty", step.name, cells, 4)]
     if not scene.read_valid(scene_of(job), step.factor, whole).any():
-        return [row(stage, key, "nodata")]
+        return [blank(job, stage, key, "nodata", step.name, cells, 4)]
     gray = to_gray(scene.read_stretched(scene_of(job), step.factor, whole))
     network = network_of(job, "alignment")
-    cells = align.cell_windows(tile.core)
     sums = np.zeros((4, cells.height, cells.width), np.float32)
     ran = 0
 
@@ -87,9 +87,19 @@ def field(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
 
     run_windows(forward, tile, 1, lambda result: result)
     if not ran:
-        return [row(stage, key, "empty")]
+        return [blank(job, stage, key, "empty", step.name, cells, 4)]
     store.write(store.open_array(job.work / SCENE, values_of(step.name)), cells, sums)
     return [row(stage, key, "ok", digest_of(sums.tobytes()), windows=ran)]
+
+
+def blank(job: Job, stage: str, key: str, status: str, name: str, window: Window, bands: int) -> Row:
+    """The receipt of a tile with nothing in it, once what an earlier run left there is gone."""
+    store.write(
+        store.open_array(job.work / SCENE, values_of(name)),
+        window,
+        np.zeros((bands, window.height, window.width), np.float32),
+    )
+    return row(stage, key, status)
 
 
 def move(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
@@ -115,7 +125,8 @@ def displacement(job: Job, stage: str, key: str, payload: dict[str, Any]) -> lis
     xy, confidence = start, np.zeros(len(start))
     for step in job.align_line:
         if isinstance(step, Search):
-            near = [name for name in nearby(job, core) if close(job, name, xy, step)]
+            near = [name for name in nearby(job, core) if name not in payload["unmoved"]]
+            near = [name for name in near if close(job, name, xy, step)]
             xy, confidence = search_stage.move(xy, read_shifts(job, step, near), step)
         else:
             xy, seen = by_field(job, step, xy)
@@ -124,7 +135,7 @@ def displacement(job: Job, stage: str, key: str, payload: dict[str, Any]) -> lis
     values = values.reshape(3, len(ys), len(xs))
     window = Window(core.y0 // NODE, core.x0 // NODE, len(ys), len(xs))
     if not values.any():
-        return [row(stage, key, "empty")]
+        return [blank(job, stage, key, "empty", stage, window, 3)]
     store.write(store.open_array(job.work / SCENE, values_of("displacement")), window, values)
     return [row(stage, key, "ok", digest_of(values.tobytes()))]
 
@@ -227,7 +238,7 @@ def read_moved(job: Job, step: Search | align.Step, key: str) -> NDArray[np.floa
     try:
         table: NDArray[np.float64] = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run again with --force-new") from None
+        raise StoreError(f"{path}: cannot be read ({error}); run again") from None
     return table
 
 

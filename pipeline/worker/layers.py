@@ -51,6 +51,11 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
         return table
 
     nodata = footprints.over_nodata(scene_of(job), folder)
+    unread = [Window(*box) for box in payload["failed"].get("ingest", [])]
+    for key in footprints.block_keys(folder) if unread else ():
+        block = footprints.read_block(folder, key)
+        # What could not be read is a failure, not a fact about the image.
+        nodata[block.rows[block.row_means(_inside(block.xy, unread).astype(float)) > 0]] = False
     back = put_back(cadaster, working_of(job), folder, moved, nodata)
     confidence = np.full(len(cadaster), np.nan)
     for key in footprints.block_keys(folder):

@@ -50,8 +50,7 @@ def classes(job: Job, payload: dict[str, Any]) -> Products:
         valid = scene.read_valid(scene_of(job), level, window) != 0
         best[~valid | (found.max(axis=0) == 0)] = UNKNOWN
         for hole in failed:
-            box = Window(hole.y0 // level, hole.x0 // level, -(-hole.height // level), -(-hole.width // level))
-            best[_overlap(box, window)] = UNKNOWN
+            best[_overlap(_coarser(hole, level), window)] = UNKNOWN
         return best[None]
 
     path = Path(job.folder) / "classes.tif"
@@ -75,10 +74,11 @@ def displacement(job: Job, payload: dict[str, Any]) -> Products:
     """`displacement.tif` (dx_m east, dy_m north, confidence; NaN without evidence) and its points."""
     folder = Path(job.folder)
     shape = level_shape(job.shape, NODE)
+    failed = [Window(*box) for boxes in payload["failed"].values() for box in boxes]
     raster, points = folder / "displacement.tif", folder / "displacement.parquet"
     write_cog(
         raster,
-        lambda window: read_field(job, window),
+        lambda window: read_field(job, window, failed),
         shape,
         bands=3,
         dtype="float32",
@@ -88,16 +88,21 @@ def displacement(job: Job, payload: dict[str, Any]) -> Products:
         band_names=("dx_m", "dy_m", "confidence"),
     )
     schema = _schema()
-    count = write_geoparquet(points, _points(job, shape, schema), job.crs, schema=schema)
+    count = write_geoparquet(points, _points(job, shape, schema, failed), job.crs, schema=schema)
     return [raster, points], {"points": count}
 
 
-def read_field(job: Job, window: Window) -> NDArray[np.float32]:
-    """The stitched field over a window of nodes: (3, h, w) dx_m, dy_m, confidence; NaN without evidence."""
+def read_field(job: Job, window: Window, failed: list[Window]) -> NDArray[np.float32]:
+    """The stitched field over a window of nodes: (3, h, w) dx_m, dy_m, confidence; NaN without evidence.
+
+    `failed` (px of level 1) is where a stage failed: NaN too.
+    """
     field = store.read(store.open_array(job.work / SCENE, values_of("displacement")), window).astype(np.float32)
     field[0] *= np.float32(job.gsd)
     field[1] *= np.float32(-job.gsd)
     field[:, field[2] == 0] = np.nan
+    for hole in failed:
+        field[(slice(None), *_overlap(_coarser(hole, NODE), window))] = np.nan
     return field
 
 
@@ -108,14 +113,16 @@ def _schema() -> pa.Schema:
     return pa.schema([*floats, pa.field("geometry", pa.large_binary())])
 
 
-def _points(job: Job, shape: tuple[int, int], schema: pa.Schema) -> Iterator[pa.Table]:
+def _points(
+    job: Job, shape: tuple[int, int], schema: pa.Schema, failed: list[Window]
+) -> Iterator[pa.Table]:
     """The field at every `EVERY`-th node as points, strip by strip."""
     import pyarrow as pa
     import shapely
 
     affine = transform_of(job, NODE)
     for tile in TileGrid(shape, EVERY * 32, 0):
-        field = read_field(job, tile.core)[:, EVERY // 2 :: EVERY, EVERY // 2 :: EVERY]
+        field = read_field(job, tile.core, failed)[:, EVERY // 2 :: EVERY, EVERY // 2 :: EVERY]
         rows, columns = np.nonzero(np.isfinite(field[2]))
         if rows.size == 0:
             continue
@@ -124,6 +131,11 @@ def _points(job: Job, shape: tuple[int, int], schema: pa.Schema) -> Iterator[pa.
         places = shapely.to_wkb(shapely.points(x, y))
         values = [pa.array(band[rows, columns]) for band in field]
         yield pa.table([*values, pa.array(places, pa.large_binary())], schema=schema)
+
+
+def _coarser(box: Window, level: int) -> Window:
+    """A window of level 1, in px of `level`."""
+    return Window(box.y0 // level, box.x0 // level, -(-box.height // level), -(-box.width // level))
 
 
 def _overlap(box: Window, window: Window) -> tuple[slice, slice]:
