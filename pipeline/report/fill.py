@@ -94,7 +94,9 @@ def _cadaster(job: Job, folder: Path) -> tuple[Any, Any, Any, Any, Any, Ragged, 
     if not path.exists() or not job.align_line:
         none = np.zeros(0)
         return np.zeros(0, dtype=object), none, none, none, np.zeros(0, np.int64), nothing, nothing
-    table = pq.read_table(path, columns=["status", "dx_m", "dy_m", "confidence"])
+    table = pq.read_table(path, columns=["status", "dx_m", "dy_m", "confidence", *(["input_row"] if job.sort else [])])
+    if job.sort:
+        table = table.take(np.argsort(table.column("input_row").to_numpy()))
     status = table.column("status").to_numpy(zero_copy_only=False)
     dx, dy = table.column("dx_m").to_numpy(), table.column("dy_m").to_numpy()
     confidence = table.column("confidence").to_numpy(zero_copy_only=False).astype(float)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Products = tuple[list[Path], dict[str, Any]]
 
-ALIGNED = ("dx_m", "dy_m", "confidence", "status", "image_date")
+ALIGNED = ("dx_m", "dy_m", "confidence", "status", "image_date", "input_row")
 """Columns that the aligned cadaster gains; an input's column of the same name becomes `input_<name>`."""
 JUDGED = (STATUSES.index("moved"), STATUSES.index("unmoved"))
 """Statuses of rows that the image had something to say about; others have no confidence."""
@@ -70,6 +70,8 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
     table = table.append_column("dy_m", pa.array(back.dy_m))
     table = table.append_column("confidence", pa.array(confidence, mask=np.isnan(confidence)))
     table = table.append_column("status", pa.array(np.array(STATUSES, dtype=object)[back.status], pa.string()))
+    if job.sort:
+        table = table.append_column("input_row", pa.array(np.arange(len(table))))
     date = scene_of(job).image_date
     if date is not None:
         table = table.append_column("image_date", pa.array([date] * len(table), pa.string()))
@@ -110,7 +112,8 @@ def changes(job: Job, payload: dict[str, Any]) -> Products:
     import pyarrow.parquet as pq
 
     folder = Path(job.folder)
-    aligned = pq.read_table(folder / "cadaster_aligned.parquet", columns=["status", "dx_m", "dy_m"])
+    aligned = pq.read_table(folder / "cadaster_aligned.parquet", columns=["status", "dx_m", "dy_m", *sorted_by(job)])
+    rows_in = aligned.column("input_row").to_numpy() if job.sort else np.arange(len(aligned))
     found = pq.read_table(folder / "buildings.parquet", columns=["building_id", "geometry"])
     cadaster = _in_working_crs(job)
     image = found.column("geometry").combine_chunks()
@@ -142,7 +145,7 @@ def changes(job: Job, payload: dict[str, Any]) -> Products:
             columns = [
                 pa.array(np.array(conflate.CHANGES, dtype=object)[verdicts.change[start:stop]], pa.string()),
                 pa.array(np.array(conflate.REASONS, dtype=object)[verdicts.reason[start:stop]], pa.string()),
-                pa.array(row, mask=row < 0),
+                pa.array(rows_in[row] if len(rows_in) else row, pa.int64(), mask=row < 0),
                 pa.array(ids[building] if len(ids) else building, pa.int64(), mask=building < 0),
                 pa.array(verdicts.iou[start:stop]),
                 pa.array(verdicts.row_primary[start:stop]),
@@ -155,6 +158,11 @@ def changes(job: Job, payload: dict[str, Any]) -> Products:
     write_geoparquet(path, rows(), job.crs, schema=schema, expected_rows=len(verdicts))
     counts = np.bincount(verdicts.change, minlength=len(conflate.CHANGES)).tolist()
     return _with_copies(job, path), {"rows": len(verdicts), "changes": dict(zip(conflate.CHANGES, counts, strict=True))}
+
+
+def sorted_by(job: Job) -> list[str]:
+    """The column that says which input row a row of a sorted cadaster is; none where the order is kept."""
+    return ["input_row"] if job.sort else []
 
 
 def _with_copies(job: Job, path: Path) -> list[Path]:
