@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline import scene, store
 from pipeline.grid import WINDOW, level_shape
-from pipeline.job import BLOCK, SCENE, Job, values_of
+from pipeline.job import SCENE, Job, values_of
 from pipeline.stages.align import CELL
 from pipeline.worker.align import NODE
 from pipeline.worker.scene import working_of
@@ -25,7 +25,7 @@ def create_arrays(job: Job, phase: str) -> None:
         _create(job, name, (4, height, width), "float32", chunk, shard, factor * CELL)
     elif phase == "displacement":
         height, width = level_shape(job.shape, NODE)
-        _create(job, phase, (3, height, width), "float32", WINDOW, BLOCK // NODE, NODE)
+        _create(job, phase, (3, height, width), "float32", WINDOW, scene.BLOCK // NODE, NODE)
     elif phase == "classify":
         for name in ("classify", "refine"):
             if name in job.stages:

@@ -11,11 +11,9 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.grid import TileGrid, level_shape
+from pipeline.scene import blocks as ingest_blocks
 from pipeline.stages.align import Step
 from pipeline.stages.search import Search
-
-BLOCK = 2048
-"""Side, px of level 1, of the fixed blocks that own ingest shards, polygons and the dense field."""
 
 SCENE = "scene.zarr"
 CADASTER = "cadaster"
@@ -85,7 +83,7 @@ class Job:
 
     def blocks(self) -> TileGrid:
         """The fixed grid of ingest shards, polygon blocks and dense-field windows."""
-        return TileGrid(self.shape, BLOCK, 0, 1)
+        return ingest_blocks(self.shape)
 
 
 def write_job(job: Job) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pipeline.grid import TileGrid, Window
-from pipeline.job import BLOCK, Job
+from pipeline.job import Job
 from pipeline.job_stages import SPLIT_VERSION, Boxes, around, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, Receipt, fingerprint
+from pipeline.scene import BLOCK
 from pipeline.stage import Phase, Stage, Task
 from pipeline.stages import align
 from pipeline.stages import search as search_stage

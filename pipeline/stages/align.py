@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.drawing import OUTLINE, draw_cadaster
 from pipeline.footprints import offsets_of, ranges
-from pipeline.grid import WINDOW, Window
+from pipeline.grid import Window
 from pipeline.kernels import sample, smooth
 from pipeline.networks import FORWARD_LOCK, centre_crop
 
@@ -198,6 +198,3 @@ def confidence_of(spread: Float64, weight: Float64, factor: int) -> Float64:
 def cell_windows(core: Window) -> Window:
     """A core's window in cells."""
     return Window(core.y0 // CELL, core.x0 // CELL, -(-core.height // CELL), -(-core.width // CELL))
-
-
-CELLS_PER_WINDOW = WINDOW // CELL

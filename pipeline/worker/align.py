@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline import footprints, scene, store
 from pipeline.errors import StoreError
 from pipeline.grid import WINDOW, Window
-from pipeline.job import BLOCK, CADASTER, SCENE, Job, values_of
+from pipeline.job import CADASTER, SCENE, Job, values_of
 from pipeline.job_stages import around, scaled
 from pipeline.kernels import edges
 from pipeline.ledger import digest_of
@@ -172,7 +172,7 @@ def read_shifts(job: Job, step: Search, blocks: list[str]) -> search_stage.Shift
 def nearby(job: Job, core: Window) -> list[str]:
     """Keys of blocks that own footprints and lie around `core`, with room for what sticks out of them."""
     owning = set(footprints.block_keys(job.work / CADASTER))
-    return [tile.key for tile in job.blocks().touching(core.grow(BLOCK)) if tile.key in owning]
+    return [tile.key for tile in job.blocks().touching(core.grow(scene.BLOCK)) if tile.key in owning]
 
 
 def close(job: Job, key: str, xy: NDArray[np.float64], step: Search) -> bool:

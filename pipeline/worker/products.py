@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
+from pipeline.certificate import sha256_of
 from pipeline.job import Job
 from pipeline.worker import layers, rasters
 from pipeline.worker.entry import Row, row
@@ -30,9 +30,3 @@ def export(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]
 
 conflate = export
 """The comparison is a product like the others; it only has to come after two of them."""
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,9 @@ from pipeline.stages import refine as refine_stage
 from pipeline.worker.entry import Row, row
 
 
-@lru_cache(maxsize=4)
-def _scene(folder: str, stamp: int) -> scene.Scene:
-    from pathlib import Path
-
-    return scene.open_scene(Path(folder))
-
-
 def scene_of(job: Job) -> scene.Scene:
     """The run's scene, opened once a process and again when its statistics change."""
-    root = job.work / SCENE
-    return _scene(str(root), (root / "zarr.json").stat().st_mtime_ns)
+    return scene.open_scene(job.work / SCENE)
 
 
 def network_of(job: Job, task: str) -> Any:
