@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.double_unet import DoubleUNet
-from training.chips import LabelledScene
+from training.chips import LabelledScene, halve, stretch
 from training.deform import misalign
-from training.patches import draw, gray_levels
+from training.patches import LEVELS, draw
 
 CORE = 256
 Array = NDArray[np.float64]
@@ -35,18 +35,25 @@ class ChainSettings:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Part of a scene: gray (h, w) by factor, and the true polygons that touch the evaluation area.
+    """Part of a scene: pyramid levels by factor, and the true polygons that touch the evaluation area.
 
-    `scored` marks vertices of polygons wholly inside it. Coordinates are px of the part at full resolution.
+    `bands` (3, h, w) float32 scene-stretched to 0..1, nodata 0; `valid` (h, w) bool. `scored` marks vertices of
+    polygons wholly inside the area. Coordinates are px of the part at full resolution.
     """
 
     name: str
     gsd: float
-    gray: Mapping[int, NDArray[np.float32]]
+    bands: Mapping[int, NDArray[np.float32]]
+    valid: Mapping[int, NDArray[np.bool_]]
     coords: Array
     ring_offsets: NDArray[np.int64]
     polygon_offsets: NDArray[np.int64]
     scored: NDArray[np.bool_]
+
+    @property
+    def gray(self) -> Mapping[int, NDArray[np.float32]]:
+        """Mean of the bands by factor, (h, w)."""
+        return {level: image.mean(axis=0, dtype=np.float32) for level, image in self.bands.items()}
 
 
 def make_case(scene: LabelledScene, area: NDArray[np.bool_], largest_side: int | None = None) -> Case:
@@ -63,10 +70,12 @@ def make_case(scene: LabelledScene, area: NDArray[np.bool_], largest_side: int |
         area[:y0], area[y1:], area[:, :x0], area[:, x1:] = False, False, False, False
     top, left = max(y0 - 256, 0) // 64 * 64, max(x0 - 256, 0) // 64 * 64
     bottom, right = min(y1 + 256, area.shape[0]), min(x1 + 256, area.shape[1])
-    gray = {
-        level: image[top // level : -(-bottom // level), left // level : -(-right // level)].copy()
-        for level, (image, _) in gray_levels(scene).items()
-    }
+    bands, valid = {}, {}
+    image, mask = stretch(scene.image, scene.valid)[:, top:, left:], scene.valid[top:, left:]
+    for level in LEVELS:
+        part = np.s_[..., : -(-(bottom - top) // level), : -(-(right - left) // level)]
+        bands[level], valid[level] = image[part].copy(), mask[part].copy()
+        image, mask = halve(image, mask)
     beyond = ((scene.coords < 0) | (scene.coords >= np.array(area.shape)[::-1])).any(1)
     inside = (area & scene.valid)[cell[:, 1], cell[:, 0]] & ~beyond
     starts = scene.ring_offsets[scene.polygon_offsets[:-1]]
@@ -79,7 +88,8 @@ def make_case(scene: LabelledScene, area: NDArray[np.bool_], largest_side: int |
     return Case(
         name=scene.name,
         gsd=scene.gsd,
-        gray=gray,
+        bands=bands,
+        valid=valid,
         coords=scene.coords[vertices] - (left, top),
         ring_offsets=np.concatenate([[0], np.cumsum(counts)]),
         polygon_offsets=np.concatenate([[0], np.cumsum(np.diff(scene.polygon_offsets)[kept])]),
@@ -166,7 +176,7 @@ def step(
     device: str = "cpu",
 ) -> Array:
     """One pass at one factor."""
-    gray = case.gray[factor]
+    gray = case.bands[factor].mean(axis=0, dtype=np.float32)
     drawn = draw(polygons_of(case, coords, factor), gray.shape)
     field = predict(network, gray, drawn, device)
     if sigma > 0:
