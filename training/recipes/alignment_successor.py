@@ -135,7 +135,7 @@ def main(
     seed: int = 0,
     device: str = "cpu",
     bfloat16: bool = False,
-    threads: int = 1,
+    threads: int | None = None,
     evaluate_every: int = 100,
 ) -> None:
     """Train into `out` (log.jsonl, checkpoint.*), at most `steps` steps or `minutes` minutes of training.
@@ -145,7 +145,8 @@ def main(
     convolutions in that type, twice as fast where the processor knows it; weights and losses stay float32.
     """
     torch.manual_seed(seed)
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     train, held_out = prepare_all(data)
     weights, bank = place_weights(train), field_bank(seed)
     network = SuccessorUNet(width).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
