@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_evaluate import evaluate
 from flows.options import with_shared
 from pipeline.errors import ResurveyError, SettingsError, StoreError
 
@@ -107,33 +108,7 @@ def demo(given: dict[str, Any], direct: Direct = False, json: Json = False) -> i
     return int(outcome.exit_status)
 
 
-@app.command()
-def evaluate(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="alignment, classification or instances.")],
-    pred: Annotated[Path, typer.Option(metavar="FILE", help="The product.")],
-    truth: Annotated[Path, typer.Option(metavar="FILE", help="What is true.")],
-    aoi: Annotated[Path | None, typer.Option(metavar="FILE", help="Area in which the truth is complete.")] = None,
-    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="alignment: column that names rows.")] = None,
-    gsd: Annotated[float, typer.Option(metavar="M", help="alignment: metres a pixel, for figures in px.")] = 1.0,
-    json: Json = False,
-) -> int:
-    """Score a product against truth."""
-    from flows import evaluate as scores
-    from flows import show
-
-    if what == "classification":
-        found = scores.classification(pred, truth, area=aoi)
-    elif what in ("alignment", "instances"):
-        seen, true = scores.read_vectors(pred), scores.read_vectors(truth)
-        area = scores.read_area(aoi, true.crs)
-        if what == "alignment":
-            found = scores.alignment(seen, true, gsd=gsd, key=key, area=area)
-        else:
-            found = scores.instances(seen, true, area=area)
-    else:
-        raise SettingsError(f"evaluate {what}: there are alignment, classification and instances")
-    show.emit(found) if json else show.figures(found)
-    return 0
+app.command()(evaluate)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

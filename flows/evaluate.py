@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.evaluate_alignment import alignment as alignment
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,47 +38,6 @@ def read_vectors(path: Path) -> geopandas.GeoDataFrame:
 def read_area(path: Path | None, crs: Any) -> Any:
     """The union of an area file's polygons in `crs`, or None without a file."""
     return None if path is None else read_vectors(path).to_crs(crs).geometry.union_all()
-
-
-def alignment(
-    pred: geopandas.GeoDataFrame, truth: geopandas.GeoDataFrame, *, gsd: float, key: str | None, area: Any = None
-) -> dict[str, Any]:
-    """How far the vertices of `pred` lie from those of `truth`: median and mean, px of `gsd` and m, and shares.
-
-    Rows correspond by column `key`, or by order without one; both must have the same vertices in the same order.
-    Rows whose truth is not within `area` are left out. Raises InputError where they do not correspond.
-    """
-    import numpy as np
-    import shapely
-
-    from training.metrics import summary, vertex_errors
-
-    if key is not None:
-        for name, frame in (("--pred", pred), ("--truth", truth)):
-            if key not in frame.columns or frame[key].duplicated().any():
-                raise InputError(f"{name}: needs a column {key!r} of unique values; choose it with --key")
-        truth = truth[truth[key].isin(pred[key])]
-        pred = pred.set_index(key).loc[truth[key]]
-    if len(pred) != len(truth):
-        raise InputError(f"--pred has {len(pred)} rows, --truth {len(truth)}: match them by a column, --key NAME")
-    there, placed = truth.geometry.array, pred.to_crs(truth.crs).geometry.array
-    inside = np.ones(len(there), bool) if area is None else shapely.covers(area, np.asarray(there))
-    a, b = np.asarray(there)[inside], np.asarray(placed)[inside]
-    counts = shapely.get_num_coordinates(a), shapely.get_num_coordinates(b)
-    if (counts[0] != counts[1]).any():
-        row = int(np.flatnonzero(counts[0] != counts[1])[0])
-        raise InputError(f"row {row} of those compared has {counts[1][row]} vertices, its truth {counts[0][row]}")
-    errors = vertex_errors(shapely.get_coordinates(b), shapely.get_coordinates(a)) / gsd
-    figures = summary(errors)
-    return {
-        "buildings": len(a),
-        "vertices": len(errors),
-        "median_px": figures["median"],
-        "median_m": figures["median"] * gsd,
-        "mean_px": figures["mean"],
-        "mean_m": figures["mean"] * gsd,
-        **{name: value for name, value in figures.items() if name.startswith("within_")},
-    }
 
 
 def instances(

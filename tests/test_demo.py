@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from shapely import affinity, box
+from shapely import box
 
 from catalogs.demo import FOLDER, demo_city
 from flows import evaluate
@@ -60,31 +60,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "demo" / "truth.parquet").unlink()
     with pytest.raises(InputError, match=r"truth\.parquet: a file of the demo is missing"):
         demo_city(tmp_path / "demo")
-
-
-def test_alignment_is_scored_in_order_or_by_key() -> None:
-    truth = frame([box(0, 0, 10, 10), box(20, 0, 30, 10), box(95, 0, 105, 10)], key=[7, 8, 9])
-    moved = frame([affinity.translate(shape, 3, 4) for shape in truth.geometry], key=[7, 8, 9])
-    found = evaluate.alignment(moved, truth, gsd=0.5, key=None)
-    assert (found["buildings"], found["median_m"], found["median_px"]) == (3, 5, 10)
-    assert (found["within_8"], found["mean_px"]) == (0, 10)
-    shuffled = moved.iloc[[2, 0, 1]]
-    area = box(0, -5, 100, 50)
-    by_key = evaluate.alignment(shuffled, truth, gsd=5, key="key", area=area)
-    assert (by_key["buildings"], by_key["median_px"], by_key["within_1"]) == (2, 1, 1)
-    elsewhere = evaluate.alignment(moved.to_crs("EPSG:4326"), truth, gsd=1, key="key")
-    assert elsewhere["median_px"] == pytest.approx(5, abs=1e-4)
-
-
-def test_alignment_refuses_what_does_not_correspond() -> None:
-    truth = frame([box(0, 0, 1, 1), box(2, 0, 3, 1)], key=[1, 2])
-    with pytest.raises(InputError, match=r"--pred has 1 rows, --truth 2"):
-        evaluate.alignment(truth.iloc[:1], truth, gsd=1, key=None)
-    with pytest.raises(InputError, match=r"--pred: needs a column 'name'"):
-        evaluate.alignment(truth, truth, gsd=1, key="name")
-    triangle = frame([shapely.Polygon([(0, 0), (1, 0), (0, 1)]), box(2, 0, 3, 1)], key=[1, 2])
-    with pytest.raises(InputError, match=r"row 0 of those compared has 4 vertices, its truth 5"):
-        evaluate.alignment(triangle, truth, gsd=1, key="key")
 
 
 def test_instances_at_the_edge_are_set_aside_on_both_sides() -> None:
