@@ -225,10 +225,12 @@ def _median(found: Compared, rows: NDArray[np.bool_], name: str = "median") -> d
 
 def _by_status(after: Compared, before: Compared | None) -> dict[str, Any]:
     """Rows, vertices and median error for each value of the column `status`, the most frequent first."""
-    status = after.rows["status"].astype(str)
+    given = after.rows["status"]
+    status = np.where(given.isna(), "none", given.astype(str))
+    names, numbers = np.unique(status.astype(str), return_counts=True)
     found = {}
-    for name in status.value_counts().index:
-        rows = (status == name).to_numpy()
+    for name in names[np.argsort(-numbers, kind="stable")].tolist():
+        rows = status == name
         found[name] = {
             "buildings": int(rows.sum()),
             "vertices": int(after.counts[rows].sum()),

@@ -267,3 +267,12 @@ def test_the_plot_stays_within_its_axes() -> None:
     assert not dots
     assert round_ticks(0.0375, 4.8) == [0.05, 0.1, 0.2, 0.5, 1, 2]
     assert round_ticks(0.5, 10) == [0.5, 1, 2, 5, 10]
+
+
+def test_rows_without_status_or_confidence_are_named() -> None:
+    found = report(AFTER.assign(status=[None, "moved", None, None], confidence=np.nan), TRUTH, gsd=1)
+    assert {name: each["buildings"] for name, each in found["by_status"].items()} == {"none": 3, "moved": 1}
+    assert (found["confidence"]["buildings"], found["confidence"]["bins"]) == (0, [])
+    level = report(AFTER.assign(confidence=0.5), TRUTH, gsd=1)["confidence"]
+    assert [(each["count"], each["share_within"]) for each in level["bins"]] == [(4, 0.75)]
+    assert (level["more_confident_half"]["buildings"], level["rest"]["buildings"]) == (4, 0)
