@@ -13,7 +13,7 @@ import typer
 
 def shared(
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; the command line goes before it.")] = None,
-    cadaster: Annotated[str | None, typer.Option(metavar="POLYGONS", help="Building polygons to align.")] = None,
+    cadaster: Annotated[str | None, typer.Option(metavar="POLYGONS", help="What to align: buildings, roads.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
     cadaster_crs: Annotated[str | None, typer.Option(metavar="CRS", help="CRS of a cadaster without one.")] = None,
     cadaster_layer: Annotated[str | None, typer.Option(metavar="NAME", help="Layer of the cadaster.")] = None,
@@ -32,6 +32,9 @@ def shared(
     ] = None,
     aligner: Annotated[
         str | None, typer.Option(metavar="search|network|both", help="What moves the polygons; both.")
+    ] = None,
+    move: Annotated[
+        str | None, typer.Option(metavar="vertex|building|block", help="What moves as one, rigidly; vertex.")
     ] = None,
     min_area: Annotated[float | None, typer.Option(metavar="M2", help="Smallest building kept; 4.")] = None,
     sort: Annotated[bool | None, typer.Option("--sort", help="Hilbert-sort the aligned cadaster.")] = None,

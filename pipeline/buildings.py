@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import StoreError
+from pipeline.ragged import offsets_of as offsets_of
+from pipeline.ragged import ranges
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -77,26 +79,12 @@ def empty_part() -> SplitPart:
     )
 
 
-def ranges(starts: Integers, lengths: Integers) -> Integers:
-    """Indices of many ranges, one after the other: `[s, s + 1, … s + l - 1]` for each pair."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if ends.size else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def offsets_of(lengths: Integers) -> Integers:
-    """Lengths → offsets with a leading zero."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
 def take_polygons(polygons: Ragged, order: Integers) -> Ragged:
     """The polygons at `order`, as new ragged arrays."""
     coords, ring_offsets, polygon_offsets = polygons
-    rings_per = np.diff(polygon_offsets)[order]
-    rings = ranges(polygon_offsets[:-1][order], rings_per)
-    lengths = np.diff(ring_offsets)[rings]
-    vertices = ranges(ring_offsets[:-1][rings], lengths)
-    return coords[vertices], offsets_of(lengths), offsets_of(rings_per)
+    rings = ranges(polygon_offsets[:-1][order], polygon_offsets[1:][order])
+    vertices = ranges(ring_offsets[:-1][rings], ring_offsets[1:][rings])
+    return coords[vertices], offsets_of(np.diff(ring_offsets)[rings]), offsets_of(np.diff(polygon_offsets)[order])
 
 
 def join_polygons(many: Iterable[Ragged]) -> Ragged:
@@ -140,13 +128,13 @@ def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
         number = ids[order][twice[0]]
         raise StoreError(f"building {number} stands in two parts; remove work/parts and run again")
     pieces_per = np.concatenate([np.diff(part.building_offsets) for part in kept])
-    starts = offsets_of(pieces_per)[:-1]
+    pieces = offsets_of(pieces_per)
     polygons = join_polygons((part.coords, part.ring_offsets, part.polygon_offsets) for part in kept)
 
     def column(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in kept])[order]
 
-    coords, ring_offsets, polygon_offsets = take_polygons(polygons, ranges(starts[order], pieces_per[order]))
+    coords, ring_offsets, polygon_offsets = take_polygons(polygons, ranges(pieces[:-1][order], pieces[1:][order]))
     return SplitPart(
         building_id=ids[order],
         pixels=column("pixels"),

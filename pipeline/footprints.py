@@ -6,8 +6,10 @@
                 row_vertices.npy (m + 1), row_rings.npy (m + 1)   where a row's vertices and rings start
                 ring_offsets.npy, ring_kind.npy, xy.npy           rings into vertices, (n, 2) px of level 1
 
-A row belongs to the block that holds its first vertex, clamped into the image; lines and points are kept
-as runs of vertices like rings, and move like them.
+Any vector layer: polygons with holes, lines, points, their multi-geometries and collections. A row belongs to
+the block that holds its first vertex, clamped into the image; lines and points are kept as runs of vertices
+like rings, and move like them. Lines have edges in the image as outlines do, so they say where things went and
+are drawn, without a fill; points say nothing and go where their neighbours' field takes them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from pipeline import store
 from pipeline.errors import StoreError
 from pipeline.grid import Window, level_shape
 from pipeline.polygons import Cadaster, Points, to_px, transformer
+from pipeline.ragged import offsets_of as offsets_of
+from pipeline.ragged import ranges as ranges
 from pipeline.scene import BLOCK, Scene, read_valid
 from pipeline.working import WorkingRaster
 
@@ -63,23 +67,39 @@ class FootprintBlock:
     ring_kind: NDArray[np.uint8]
 
     def polygons(self, xy: Points | None = None) -> tuple[Points, Ints, Ints]:
-        """The polygons only: coords (n, 2), ring_offsets, polygon_offsets, shells first, then their holes.
+        """Polygons and lines as `drawing.draw_cadaster` takes them: coords (n, 2), ring_offsets, polygon_offsets.
 
-        `xy` are the block's vertices elsewhere (moved, or at another level); those of `self` if None.
-        Lines and points are left out, so that what comes back can be rasterised.
+        `xy` are the block's vertices elsewhere (moved, or at another level); those of `self` if None. A
+        polygon is its shell and then its holes, a line one open run; a line that ends where it begins would
+        be taken for a polygon, so it comes as two. Points have nothing to draw.
         """
-        points, ring_offsets, _ = self.outlines(xy)
-        shells = np.flatnonzero(self.ring_kind[self.ring_kind <= 1] == 0)
-        return points, ring_offsets, np.append(shells, len(ring_offsets) - 1).astype(np.int64)
+        from pipeline.kernels.wkb import HOLE, LINE, POINT
+
+        points = self.xy if xy is None else xy
+        runs = np.flatnonzero(self.ring_kind != POINT)
+        starts, stops, kind = self.ring_offsets[runs], self.ring_offsets[runs + 1], self.ring_kind[runs]
+        loops = np.flatnonzero((kind == LINE) & (points[starts] == points[stops - 1]).all(axis=1))
+        if len(loops):
+            turn = _first_other(points, starts[loops], stops[loops])
+            starts, stops = np.insert(starts, loops + 1, turn), np.insert(stops, loops, turn + 1)
+            kind = np.insert(kind, loops + 1, LINE)
+        begins = np.append(np.flatnonzero(kind != HOLE), len(kind)).astype(np.int64)
+        return points[ranges(starts, stops)], offsets_of(stops - starts), begins
 
     def outlines(self, xy: Points | None = None) -> tuple[Points, Ints, Ints]:
-        """The rings of polygons only: coords (n, 2), ring_offsets (q + 1), ring_row (q,) index into `rows`."""
+        """What image edges can be compared with: the rings of polygons, and lines as open runs.
+
+        Returns coords (n, 2), ring_offsets (q + 1), ring_row (q,) index into `rows`. A row of points has
+        none, and so no say in where it goes.
+        """
+        from pipeline.kernels.wkb import POINT
+
         points = self.xy if xy is None else xy
-        areal = np.flatnonzero(self.ring_kind <= 1)
-        starts, stops = self.ring_offsets[areal], self.ring_offsets[areal + 1]
-        if len(areal) < len(self.ring_kind):
+        runs = np.flatnonzero(self.ring_kind != POINT)
+        starts, stops = self.ring_offsets[runs], self.ring_offsets[runs + 1]
+        if len(runs) < len(self.ring_kind):
             points = points[ranges(starts, stops)]
-        return points, offsets_of(stops - starts), self.ring_row[areal]
+        return points, offsets_of(stops - starts), self.ring_row[runs]
 
     def row_means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean of a value at each vertex (n, …) over each row's vertices: (r, …)."""
@@ -87,17 +107,13 @@ class FootprintBlock:
         return np.asarray(np.add.reduceat(values, self.row_vertices[:-1], axis=0) / counts)
 
 
-def ranges(starts: Ints, stops: Ints) -> Ints:
-    """The integers of every half-open range [start, stop), one range after the other."""
+def _first_other(points: Points, starts: Ints, stops: Ints) -> Ints:
+    """In each run [start, stop) of `points`, the place of the first that is not where the run begins."""
     lengths = stops - starts
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def offsets_of(lengths: Ints) -> Ints:
-    """Offsets (n + 1) of consecutive runs of the given lengths."""
-    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    place = ranges(starts, stops)
+    other = (points[place] != np.repeat(points[starts], lengths, axis=0)).any(axis=1)
+    found = np.append(place[other], 0)[np.searchsorted(np.flatnonzero(other), offsets_of(lengths)[:-1])]
+    return np.clip(found, starts, stops - 1)
 
 
 def valid_rows(wkb: pa.LargeBinaryArray, rows: Ints) -> NDArray[np.bool_]:

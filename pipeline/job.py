@@ -7,13 +7,16 @@ import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StoreError
 from pipeline.grid import TileGrid, level_shape
 from pipeline.scene import blocks as ingest_blocks
 from pipeline.stages.align import Step
 from pipeline.stages.search import Search
+
+if TYPE_CHECKING:
+    from pipeline.settings import Move
 
 SCENE = "scene.zarr"
 CADASTER = "cadaster"
@@ -33,7 +36,7 @@ class Job:
     `coarse`, `refiner`, `mask`) to its card's name and `weights` to their sha256; `levels` maps a stage to
     its pyramid level; `halos` and `strides` are the cards', px of that level; `searches` the alignment's
     (factor, reach, sigma) and `steps` its network's (factor, round); `identity` the settings that runs in
-    one folder must share.
+    one folder must share; `move` what moves as one (see `settings.Settings`).
     """
 
     folder: str
@@ -64,6 +67,7 @@ class Job:
     sort: bool
     identity: dict[str, Any]
     notes: tuple[str, ...]
+    move: Move = "vertex"
 
     @property
     def work(self) -> Path:

@@ -114,6 +114,7 @@ def prepare(settings: Settings) -> Job:
         sort=settings.sort,
         identity=settings.identity(),
         notes=grid.notes,
+        move=settings.move,
     )
 
 

@@ -7,6 +7,11 @@ there: a row that stays is the same to the byte. Three promises need more than t
     pinned                a point of a row that must not move (outside, nodata, invalid, failed) stays
     valid stays valid     rows that would break shrink their move by 1/2, 1/4, then to nothing, and with
                           them all rows they share points with, until nothing is broken
+
+How rows move is a choice. By `vertex` every point goes where the field says. As a `building` each row moves
+rigidly: its angles stay, its walls part from its neighbours' (here a point is shared within a row only). As
+a `block` all rows that hang together move as one: angles stay, and walls stay shared. A block that touches a
+row which must stay, stays; and what would break does not move in part but not at all.
 """
 
 from __future__ import annotations
@@ -27,16 +32,18 @@ from pipeline.footprints import (
     Ints,
     block_keys,
     load,
-    offsets_of,
-    ranges,
     read_block,
     valid_rows,
 )
 from pipeline.polygons import PIECE, Cadaster, Points, to_world, transformer
+from pipeline.ragged import offsets_of, ranges
+from pipeline.rigid import hang_together, rigid_steps
 from pipeline.working import WorkingRaster
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.settings import Move
 
 STATUSES = ("moved", "unmoved", "outside", "nodata", "invalid", "failed")
 """Values of the column `status`, in the order of the codes of `PutBack.status`."""
@@ -91,8 +98,10 @@ def put_back(
     folder: Path,
     moved: Callable[[str], Points | None],
     nodata: NDArray[np.bool_] | None = None,
+    how: Move = "vertex",
 ) -> PutBack:
-    """The cadaster with its vertices where `moved` says.
+    """The cadaster with its vertices where `moved` says, or with its rows or blocks of rows as near to there as
+    a rigid motion takes them (`how`).
 
     `folder` is the cadaster's index; `moved(key)` gives the vertices of a block, (n, 2 or more), px of level
     1 in the order of `read_block(folder, key).xy`, or None if the block failed. `nodata` (rows,) marks rows
@@ -104,7 +113,7 @@ def put_back(
 
     count = len(cadaster)
     buffer, offsets = cadaster.buffer()
-    position, vertex_row, ring_offsets, _, ring_kind, _ = wkb.walk(buffer, offsets)
+    position, vertex_row, ring_offsets, ring_row, ring_kind, _ = wkb.walk(buffer, offsets)
     row_vertices = offsets_of(np.bincount(vertex_row, minlength=count))
     xy = wkb.read_xy(buffer, position)
 
@@ -127,9 +136,19 @@ def put_back(
         status[block.rows[lost & (status[block.rows] == _UNMOVED)]] = _FAILED
 
     movable = status == _UNMOVED
-    shared = _share(xy, vertex_row, movable)
+    shared = _share(xy, vertex_row, movable, within=how == "building")
     lead = shared.order[shared.starts]  # of a movable row, if the point has any
+    factor = movable.astype(np.float64)
     step = np.where(movable[vertex_row[lead], None], shift[lead], 0.0)
+    groups: Ints | None = None
+    if how != "vertex":
+        goes = np.flatnonzero(movable[vertex_row[lead]])
+        place, owner = px[lead[goes]], vertex_row[lead[goes]]
+        groups = np.arange(count) if how == "building" else _groups(shared, movable, goes, place)
+        _stay(factor, _pinned(shared, movable), groups)
+        turns = np.zeros(count, dtype=bool)  # there are no more groups than rows
+        turns[groups[ring_row[ring_kind != wkb.POINT]]] = True
+        step[goes] = rigid_steps(place, step[goes], groups[owner], turns)
     delta_of = _mover(cadaster, working, px[lead], step)
     del px, shift  # a city has ten million vertices: what is of one figure a vertex goes when it is used up
 
@@ -139,10 +158,8 @@ def put_back(
         arrow[0] = pa.py_buffer(np.packbits(np.asarray(cadaster.wkb.is_valid()), bitorder="little"))
     result = pa.LargeBinaryArray.from_buffers(pa.large_binary(), count, arrow) if count else cadaster.wkb
 
-    factor = movable.astype(np.float64)
     applied = np.zeros(len(shared.starts))
     broken = np.empty(0, dtype=np.int64)
-    groups: Ints | None = None
     while True:
         wanted = shared.least(factor)
         changed = wanted != applied
@@ -161,7 +178,10 @@ def put_back(
             break
         if groups is None:
             groups = _groups(shared, movable)
-        _shrink(factor, broken, groups)
+        if how == "vertex":
+            _shrink(factor, broken, groups)
+        else:  # half a rotation is no rigid motion
+            _stay(factor, broken, groups)
 
     del xy, position
     counted = np.ones(len(vertex_row), dtype=bool)
@@ -189,13 +209,16 @@ def _first_status(index: NDArray[np.uint8], nodata: NDArray[np.bool_] | None) ->
     return status
 
 
-def _share(xy: Points, vertex_row: Ints, movable: NDArray[np.bool_]) -> _Shared:
-    """Vertices by exactly equal coordinates; those of movable rows come first at each point."""
-    order = np.lexsort((~movable[vertex_row], xy[:, 1], xy[:, 0]))  # 0.0 and -0.0 sort as the same place
+def _share(xy: Points, vertex_row: Ints, movable: NDArray[np.bool_], within: bool) -> _Shared:
+    """Vertices by exactly equal coordinates, `within` a row or of all; movable rows' come first at each point."""
+    first = vertex_row if within else ~movable[vertex_row]
+    order = np.lexsort((first, xy[:, 1], xy[:, 0]))  # 0.0 and -0.0 sort as the same place
     new = np.ones(len(order), dtype=bool)
     for start in range(1, len(order), PIECE):
-        here = xy[order[start - 1 : start + PIECE]]
-        new[start : start + PIECE] = (here[1:] != here[:-1]).any(axis=1)
+        some = order[start - 1 : start + PIECE]
+        new[start : start + PIECE] = (xy[some[1:]] != xy[some[:-1]]).any(axis=1)
+        if within:
+            new[start : start + PIECE] |= vertex_row[some[1:]] != vertex_row[some[:-1]]
     point = np.empty(len(order), dtype=np.int64)
     point[order] = np.cumsum(new) - 1
     return _Shared(vertex_row, order, np.flatnonzero(new), point)
@@ -216,17 +239,18 @@ def _mover(cadaster: Cadaster, working: WorkingRaster, px: Points, step: Points)
     return delta
 
 
-def _groups(shared: _Shared, movable: NDArray[np.bool_]) -> Ints:
-    """For each row the number of the group of movable rows that hang together by shared points."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    rows, points = len(movable), len(shared.starts)
+def _groups(shared: _Shared, movable: NDArray[np.bool_], places: Ints | None = None, at: Points | None = None) -> Ints:
+    """For each row the number of the group of movable rows that hang together (`rigid.hang_together`)."""
     edge = movable[shared.vertex_row]
-    from_row, to_point = shared.vertex_row[edge], shared.point[edge] + rows
-    ones = np.ones(len(from_row), dtype=np.int8)
-    graph = coo_array((ones, (from_row, to_point)), shape=(rows + points, rows + points))
-    return np.asarray(connected_components(graph, directed=False)[1][:rows], dtype=np.int64)
+    near = None if at is None or places is None else (places, at)
+    return hang_together(shared.vertex_row[edge], shared.point[edge], (len(movable), len(shared.starts)), near)
+
+
+def _pinned(shared: _Shared, movable: NDArray[np.bool_]) -> Ints:
+    """Movable rows that have a point in common with a row that must stay."""
+    held = shared.least(movable.astype(np.float64)) == 0.0
+    rows = shared.vertex_row[held[shared.point]]
+    return np.unique(rows[movable[rows]])
 
 
 def _shrink(factor: Floats, broken: Ints, groups: Ints) -> None:
@@ -240,3 +264,10 @@ def _shrink(factor: Floats, broken: Ints, groups: Ints) -> None:
     for row in np.concatenate([members, broken[sizes[groups[broken]] > TOGETHER]]).tolist():
         alone = sizes[groups[row]] > TOGETHER
         factor[row] = _SHORTER[float(factor[row] if alone else least[groups[row]])]
+
+
+def _stay(factor: Floats, rows: Ints, groups: Ints) -> None:
+    """Let `rows` and all of their groups stay, in place."""
+    stays = np.zeros(groups.max(initial=-1) + 1, dtype=bool)
+    stays[groups[rows]] = True
+    factor[stays[groups]] = 0.0

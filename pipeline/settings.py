@@ -20,6 +20,9 @@ STAGES = ("align", "classify", "refine", "split")
 
 Device = Literal["auto", "cpu", "cuda"]
 Aligner = Literal["search", "network", "both"]
+Move = Literal["vertex", "building", "block"]
+
+_CHOICES = {"device": Device, "aligner": Aligner, "move": Move}
 
 EXECUTION = frozenset(
     {"out", "stages", "device", "workers", "scheduler", "batch", "force_new", "gpkg", "fgb"}
@@ -62,6 +65,11 @@ class Settings(BaseSettings):
     """Model to use for a task, by name: `{"alignment": "..."}`; chosen by GSD and bands if not given."""
     aligner: Aligner = "both"
     """What moves the polygons: the evidence search, the learned chain over all scales, or one after the other."""
+    move: Move = "vertex"
+    """How rows move. `vertex`: every vertex by the field; walls that are shared stay shared, angles change a
+    little. `building`: every row rigidly, so that right angles stay right; shared walls part, by design.
+    `block`: rows that share or touch at a vertex move as one, rigidly; walls stay shared and angles right, but
+    a fabric of parcels without gaps, or a net of roads, is one block and wants `vertex`."""
     min_area: float = Field(default=4.0, ge=0, le=1e6)
     """Smallest building kept, m²; after the merge across tiles, never before."""
     sort: bool = False
@@ -182,8 +190,7 @@ def _one_line(error: ValidationError, config: Path | None, from_file: Iterable[s
         option = {"image": "IMAGE", "out": "--out DIR"}.get(name, name)
         return f"{option} is missing: give it on the command line, as RESURVEY_{name.upper()} or in a TOML file"
     if first["type"] == "literal_error":
-        choices = Aligner if name == "aligner" else Device
-        said = f"must be one of {', '.join(get_args(choices))}"
+        said = f"must be one of {', '.join(get_args(_CHOICES[name]))}"
     if name == "tile" and first["type"] in ("multiple_of", "greater_than_equal"):
         said = f"must be a multiple of 256; try {max(256, round(int(first['input']) / 256) * 256)}"
     if not name:  # the checks over several fields name theirs themselves

@@ -102,12 +102,48 @@ def test_every_kind_of_row(tmp_path: Path, working: WorkingRaster) -> None:
     first = read_block(tmp_path, "r0000c0000")
     assert [names[i] for i in first.rows] == ["house", "line", "collection"]
     coords, rings, polygons = first.polygons(first.xy / 2)
-    assert polygons.tolist() == [0, 1, 2]  # without the line and what is no area in the collection
-    assert rings.tolist() == [0, 5, 9]
-    assert coords[5] == pytest.approx([20.5, 20.5])
+    assert polygons.tolist() == [0, 1, 2, 3, 4]  # house, line, the collection's polygon and line, but not its point
+    assert rings.tolist() == [0, 5, 7, 11, 13]
+    assert coords[7] == pytest.approx([20.5, 20.5])
     assert first.ring_row.tolist() == [0, 1, 2, 2, 2]
+    coords, rings, row = first.outlines()
+    assert rings.tolist() == [0, 5, 7, 11, 13]
+    assert row.tolist() == [0, 1, 2, 2]
+    assert coords[5:7] == pytest.approx(np.array([[10, 10], [90, 90]]))
     assert first.row_means(first.xy)[1] == pytest.approx([50, 50])
     assert len(read_block(tmp_path, "r0003c0003").rows) == 0
+
+
+def test_lines_that_close_are_drawn_open(tmp_path: Path, working: WorkingRaster) -> None:
+    """A roundabout is a line and no area; a polygon of the same corners is one, and points are nothing to draw."""
+    shapes = [
+        at("LINESTRING (10 10, 30 10, 30 30, 10 10)"),
+        at("MULTIPOINT (12 12, 13 13)"),
+        at("MULTILINESTRING ((40 40, 40 40, 50 40, 50 50, 40 40), (42 20, 60 20))"),
+        at("POLYGON ((10 40, 30 40, 30 60, 10 40))"),
+    ]
+    index_cadaster(cadaster_of(shapes), working, tmp_path)
+    block = read_block(tmp_path, "r0000c0000")
+    assert block.rows.tolist() == [0, 1, 2, 3]
+    coords, rings, polygons = block.polygons()
+    assert np.diff(polygons).tolist() == [1] * 6
+    runs = [coords[a:b].tolist() for a, b in zip(rings[:-1], rings[1:], strict=True)]
+    assert [run[0] == run[-1] for run in runs] == [False] * 5 + [True]
+    assert np.allclose(runs[0] + runs[1][1:], [[10, 10], [30, 10], [30, 30], [10, 10]])
+    assert np.allclose(runs[2] + runs[3][1:], [[40, 40], [40, 40], [50, 40], [50, 50], [40, 40]])
+    coords, rings, row = block.outlines()
+    assert np.diff(rings).tolist() == [4, 5, 2, 4]
+    assert row.tolist() == [0, 2, 2, 3]
+
+
+@pytest.mark.parametrize("shape", ["POINT (20 20)", "LINESTRING (20 20, 30 30)"])
+def test_layers_of_one_kind(tmp_path: Path, working: WorkingRaster, shape: str) -> None:
+    index_cadaster(cadaster_of([at(shape)]), working, tmp_path)
+    block = read_block(tmp_path, "r0000c0000")
+    runs = int("LINE" in shape)
+    coords, rings, row = block.outlines()
+    assert (len(coords), len(rings), len(row)) == (2 * runs, runs + 1, runs)
+    assert [len(each) for each in block.polygons()] == [2 * runs, runs + 1, runs + 1]
 
 
 def test_same_bytes_and_missing_index(tmp_path: Path, working: WorkingRaster) -> None:

@@ -15,8 +15,8 @@ PACKAGES = ("models", "catalogs", "pipeline", "training", "flows")
 
 FLOORS = {
     0: "errors settings",
-    1: "grid events kernels drawing ground locate",
-    2: "scene polygons store ledger raster working statistics footprints putback buildings",
+    1: "grid events kernels drawing ground locate ragged",
+    2: "scene polygons store ledger raster working statistics footprints putback rigid buildings",
     3: "stage networks",
     4: "stages seams faces conflate job",
     5: "worker export report certificate verify",

@@ -46,6 +46,7 @@ def test_choices_of_stages(stages: str, read: tuple[str, ...]) -> None:
         ({"stages": "align,align"}, "--stages: write them once"),
         ({"stages": "align", "cadaster": ""}, "--stages: align needs --cadaster POLYGONS"),
         ({"device": "gpu"}, "--device gpu: must be one of auto, cpu, cuda"),
+        ({"move": "rigid"}, "--move rigid: must be one of vertex, building, block"),
         ({"workers": 0}, "--workers 0: input should be greater than or equal to 1"),
         ({"out": None}, "--out DIR is missing: give it on the command line, as RESURVEY_OUT or in a TOML file"),
     ],
@@ -130,4 +131,5 @@ def test_every_field_is_sorted_into_a_class() -> None:
     assert fields >= EXECUTION | GRID
     assert fields - EXECUTION - GRID == {
         "image", "cadaster", "cadaster_crs", "cadaster_layer", "models", "cards", "aligner", "min_area", "sort",
+        "move",
     }  # fmt: skip

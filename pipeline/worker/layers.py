@@ -56,7 +56,7 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
         block = footprints.read_block(folder, key)
         # What could not be read is a failure, not a fact about the image.
         nodata[block.rows[block.row_means(_inside(block.xy, unread).astype(float)) > 0]] = False
-    back = put_back(cadaster, working_of(job), folder, moved, nodata)
+    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move)
     confidence = np.full(len(cadaster), np.nan)
     for key in footprints.block_keys(folder):
         if key not in missing:
