@@ -1,0 +1,167 @@
+"""The cadaster drawn against the image, as rasters, and what registers two rasters densely.
+
+Outlines are registered with the image's gradient magnitude; the field is sampled at the vertices. Part of
+`benchmarks.alignment_peers`, whose docstring says what all peers are told and how they were tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.align_chain import Case, polygons_of, sample, smooth
+from training.patches import draw
+
+Array = NDArray[np.float64]
+Raster = NDArray[np.float32]
+Peer = Callable[[Case, Array, float], Array]
+
+
+def gradient(case: Case, sigma: float, factor: int = 1) -> tuple[Raster, Raster]:
+    """Gaussian derivatives (gx, gy) (h, w) of the image, at each pixel those of the band where they are largest;
+    0 within reach of nodata."""
+    blurred = [cv2.GaussianBlur(band, (0, 0), sigma) for band in case.bands[factor]]
+    gx = np.stack([cv2.Scharr(band, cv2.CV_32F, 1, 0) for band in blurred])
+    gy = np.stack([cv2.Scharr(band, cv2.CV_32F, 0, 1) for band in blurred])
+    strongest = np.argmax(gx**2 + gy**2, axis=0)[None]
+    side = 2 * round(3 * sigma) + 3
+    known = cv2.erode(case.valid[factor].astype(np.uint8), np.ones((side, side), np.uint8))
+    gx, gy = (np.take_along_axis(g, strongest, 0)[0] * known for g in (gx, gy))
+    return gx, gy
+
+
+def contrast(case: Case, sigma: float, power: float = 0.5, factor: int = 1) -> Raster:
+    """Gradient magnitude to a power (square root: roofs against shade would drown the rest), (h, w)."""
+    return np.hypot(*gradient(case, sigma, factor)) ** np.float32(power)
+
+
+def outlines(case: Case, coords: Array, sigma: float, factor: int = 1) -> Raster:
+    """Drawn outlines of the cadaster, blurred, (h, w)."""
+    drawn = draw(polygons_of(case, coords, factor), case.valid[factor].shape)
+    return cv2.GaussianBlur((drawn == 1).astype(np.float32), (0, 0), sigma)
+
+
+def bounded(coords: Array, moved: Array, largest: float) -> Array:
+    """Vertices moved by at most `largest` px a component."""
+    return coords + np.clip(moved - coords, -largest, largest)
+
+
+def pair(case: Case, coords: Array, sigma: float, blur: float) -> tuple[Raster, Raster]:
+    """Cadaster's outlines and the image's gradient magnitude, each blurred and stretched to 0..1 at its 99.5 %."""
+    both = outlines(case, coords, blur), cv2.GaussianBlur(contrast(case, 1.0), (0, 0), sigma)
+    tops = [np.percentile(raster[raster > 1e-4], 99.5) if (raster > 1e-4).any() else 1.0 for raster in both]
+    drawn, image = (np.clip(raster / top, 0, 1).astype(np.float32) for raster, top in zip(both, tops, strict=True))
+    return drawn, image
+
+
+def sampled(case: Case, coords: Array, largest: float, flow: Raster, spread: float) -> Array:
+    """Vertices moved by a dense flow (2, h, w); `spread` px smooths it with the drawn outlines as its weight,
+    since a flow says little where nothing is drawn. 0: as it is."""
+    flow = np.clip(np.nan_to_num(flow), -largest, largest).astype(np.float32)
+    if spread > 0:
+        flow = smooth(flow, outlines(case, coords, 1.0), spread)
+    return bounded(coords, coords + sample(flow, coords), largest)
+
+
+def dis(
+    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
+    patch: int = 8, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+) -> Array:  # fmt: skip
+    """OpenCV's dense inverse search, from outlines to gradient magnitude."""
+    drawn, image = ((raster * 255).astype(np.uint8) for raster in pair(case, coords, sigma, blur))
+    search = cv2.DISOpticalFlow_create(preset)
+    search.setPatchSize(patch)
+    search.setPatchStride(patch // 2)
+    search.setFinestScale(0)
+    flow = search.calc(drawn, image, None)
+    return sampled(case, coords, largest, np.moveaxis(flow, -1, 0), spread)
+
+
+def farneback(
+    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
+    window: int = 61, levels: int = 4,
+) -> Array:  # fmt: skip
+    """OpenCV's polynomial expansion flow."""
+    drawn, image = ((raster * 255).astype(np.uint8) for raster in pair(case, coords, sigma, blur))
+    flow = cv2.calcOpticalFlowFarneback(drawn, image, None, 0.5, levels, window, 5, 7, 1.5, 256)
+    return sampled(case, coords, largest, np.moveaxis(flow, -1, 0), spread)
+
+
+def tvl1(
+    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
+    attachment: float = 5.0, tightness: float = 0.3,
+) -> Array:  # fmt: skip
+    """scikit-image's TV-L1."""
+    from skimage.registration import optical_flow_tvl1
+
+    drawn, image = pair(case, coords, sigma, blur)
+    flow = optical_flow_tvl1(drawn, image, attachment=attachment, tightness=tightness, dtype=np.float32)
+    return sampled(case, coords, largest, flow[::-1], spread)
+
+
+def demons(
+    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
+    smoothing: float = 8.0, iterations: int = 30,
+) -> Array:  # fmt: skip
+    """SimpleITK's diffeomorphic demons over a pyramid of 4, 2, 1; the field is smoothed each iteration."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    drawn, image = pair(case, coords, sigma, blur)
+    field = None
+    for factor in (4, 2, 1):
+        fixed, moving = (
+            sitk.GetImageFromArray(np.ascontiguousarray(cv2.resize(r, None, fx=1 / factor, fy=1 / factor,
+                                                                   interpolation=cv2.INTER_AREA)))
+            for r in (drawn, image)
+        )  # fmt: skip
+        filtering = sitk.DiffeomorphicDemonsRegistrationFilter()
+        filtering.SetNumberOfIterations(iterations)
+        filtering.SetStandardDeviations(smoothing)
+        if field is None:
+            field = filtering.Execute(fixed, moving)
+        else:
+            size = fixed.GetSize()
+            start = cv2.resize(sitk.GetArrayFromImage(field) * 2, size, interpolation=cv2.INTER_LINEAR)
+            field = filtering.Execute(fixed, moving, sitk.GetImageFromArray(start.astype(np.float64), isVector=True))
+    flow = np.moveaxis(sitk.GetArrayFromImage(field), -1, 0)
+    return sampled(case, coords, largest, flow, spread)
+
+
+def bspline(
+    case: Case, coords: Array, largest: float, *, knots: float = 300.0, iterations: int = 40, share: float = 0.2,
+    edges: bool = False,
+) -> Array:  # fmt: skip
+    """SimpleITK's cubic B-spline with Mattes' mutual information, between the drawn cadaster and the gray image (or
+    its gradient magnitude), over a pyramid of 4, 2, 1; knots bounded by the largest displacement."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    fill = draw(polygons_of(case, coords, 1), case.valid[1].shape)
+    image = contrast(case, 1.0) if edges else case.gray[1]
+    drawn = outlines(case, coords, 2.0) if edges else cv2.GaussianBlur((fill > 0).astype(np.float32), (0, 0), 1.0)
+    fixed, moving = (sitk.GetImageFromArray(raster) for raster in (drawn, image))
+    mesh = [max(1, round(side / knots)) for side in fixed.GetSize()]
+    transform = sitk.BSplineTransformInitializer(fixed, mesh)
+    near = cv2.dilate((fill > 0).astype(np.uint8), np.ones((2 * int(largest) + 1,) * 2, np.uint8))
+    registration = sitk.ImageRegistrationMethod()
+    registration.SetMetricAsMattesMutualInformation(32)
+    registration.SetMetricFixedMask(sitk.GetImageFromArray(near))
+    registration.SetMetricMovingMask(sitk.GetImageFromArray(case.valid[1].astype(np.uint8)))
+    registration.SetMetricSamplingStrategy(registration.RANDOM)
+    registration.SetMetricSamplingPercentage(share, 1)
+    registration.SetInterpolator(sitk.sitkLinear)
+    registration.SetOptimizerAsLBFGSB(
+        numberOfIterations=iterations, lowerBound=-largest, upperBound=largest, costFunctionConvergenceFactor=1e7
+    )
+    registration.SetShrinkFactorsPerLevel([4, 2, 1])
+    registration.SetSmoothingSigmasPerLevel([4, 2, 1])
+    registration.SetInitialTransform(transform, inPlace=True)
+    registration.Execute(fixed, moving)
+    field = sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, fixed.GetSize(), fixed.GetOrigin(), fixed.GetSpacing(), fixed.GetDirection()
+    )
+    return sampled(case, coords, largest, np.moveaxis(sitk.GetArrayFromImage(field), -1, 0), 0.0)
