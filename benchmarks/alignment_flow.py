@@ -67,8 +67,8 @@ def sampled(case: Case, coords: Array, largest: float, flow: Raster, spread: flo
 
 
 def dis(
-    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
-    patch: int = 8, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    case: Case, coords: Array, largest: float, *, sigma: float = 1.0, blur: float = 1.0, spread: float = 60.0,
+    patch: int = 16, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 ) -> Array:  # fmt: skip
     """OpenCV's dense inverse search, from outlines to gradient magnitude."""
     drawn, image = ((raster * 255).astype(np.uint8) for raster in pair(case, coords, sigma, blur))
@@ -81,8 +81,8 @@ def dis(
 
 
 def farneback(
-    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
-    window: int = 61, levels: int = 4,
+    case: Case, coords: Array, largest: float, *, sigma: float = 1.0, blur: float = 1.0, spread: float = 40.0,
+    window: int = 121, levels: int = 4,
 ) -> Array:  # fmt: skip
     """OpenCV's polynomial expansion flow."""
     drawn, image = ((raster * 255).astype(np.uint8) for raster in pair(case, coords, sigma, blur))
