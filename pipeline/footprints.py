@@ -8,15 +8,13 @@
 
 Any vector layer: polygons with holes, lines, points, their multi-geometries and collections. A row belongs to
 the block that holds its first vertex, clamped into the image; lines and points are kept as runs of vertices
-like rings, and move like them. Lines have edges in the image as outlines do, so they say where things went and
-are drawn, without a fill; points say nothing and go where their neighbours' field takes them.
+like rings, and move like them. Lines are drawn, without a fill.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +24,10 @@ from numpy.typing import NDArray
 
 from pipeline import store
 from pipeline.errors import StoreError
+from pipeline.footprints_block import FootprintBlock
 from pipeline.grid import Window, level_shape
-from pipeline.polygons import Cadaster, Points, to_px, transformer
+from pipeline.polygons import Cadaster, to_px, transformer
+from pipeline.ragged import Ints
 from pipeline.ragged import offsets_of as offsets_of
 from pipeline.ragged import ranges as ranges
 from pipeline.scene import BLOCK, Scene, read_valid
@@ -43,77 +43,6 @@ VALID_PIECE = 50_000
 """Rows whose validity is checked at once: bounds the number of shapely objects."""
 
 _TABLES = ("status", "rows", "blocks", "row_vertices", "row_rings", "ring_offsets", "ring_kind", "xy")
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class FootprintBlock:
-    """The footprints of one block.
-
-    rows           (r,) input rows, in input order
-    row_vertices   (r + 1) where each row's vertices start in `xy`
-    xy             (n, 2) float64 px of level 1, x first
-    ring_offsets   (q + 1) rings (and lines and points) into `xy`; rings are closed
-    ring_row       (q,) index into `rows`
-    ring_kind      (q,) uint8: shell, hole, line, point (pipeline.kernels.wkb)
-    """
-
-    rows: Ints
-    row_vertices: Ints
-    xy: Points
-    ring_offsets: Ints
-    ring_row: Ints
-    ring_kind: NDArray[np.uint8]
-
-    def polygons(self, xy: Points | None = None) -> tuple[Points, Ints, Ints]:
-        """Polygons and lines as `drawing.draw_cadaster` takes them: coords (n, 2), ring_offsets, polygon_offsets.
-
-        `xy` are the block's vertices elsewhere (moved, or at another level); those of `self` if None. A
-        polygon is its shell and then its holes, a line one open run; a line that ends where it begins would
-        be taken for a polygon, so it comes as two. Points have nothing to draw.
-        """
-        from pipeline.kernels.wkb import HOLE, LINE, POINT
-
-        points = self.xy if xy is None else xy
-        runs = np.flatnonzero(self.ring_kind != POINT)
-        starts, stops, kind = self.ring_offsets[runs], self.ring_offsets[runs + 1], self.ring_kind[runs]
-        loops = np.flatnonzero((kind == LINE) & (points[starts] == points[stops - 1]).all(axis=1))
-        if len(loops):
-            turn = _first_other(points, starts[loops], stops[loops])
-            starts, stops = np.insert(starts, loops + 1, turn), np.insert(stops, loops, turn + 1)
-            kind = np.insert(kind, loops + 1, LINE)
-        begins = np.append(np.flatnonzero(kind != HOLE), len(kind)).astype(np.int64)
-        return points[ranges(starts, stops)], offsets_of(stops - starts), begins
-
-    def outlines(self, xy: Points | None = None) -> tuple[Points, Ints, Ints]:
-        """What image edges can be compared with: the rings of polygons, and lines as open runs.
-
-        Returns coords (n, 2), ring_offsets (q + 1), ring_row (q,) index into `rows`. A row of points has
-        none, and so no say in where it goes.
-        """
-        from pipeline.kernels.wkb import POINT
-
-        points = self.xy if xy is None else xy
-        runs = np.flatnonzero(self.ring_kind != POINT)
-        starts, stops = self.ring_offsets[runs], self.ring_offsets[runs + 1]
-        if len(runs) < len(self.ring_kind):
-            points = points[ranges(starts, stops)]
-        return points, offsets_of(stops - starts), self.ring_row[runs]
-
-    def row_means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean of a value at each vertex (n, …) over each row's vertices: (r, …)."""
-        counts = np.diff(self.row_vertices).reshape(-1, *[1] * (values.ndim - 1))
-        return np.asarray(np.add.reduceat(values, self.row_vertices[:-1], axis=0) / counts)
-
-
-def _first_other(points: Points, starts: Ints, stops: Ints) -> Ints:
-    """In each run [start, stop) of `points`, the place of the first that is not where the run begins."""
-    lengths = stops - starts
-    place = ranges(starts, stops)
-    other = (points[place] != np.repeat(points[starts], lengths, axis=0)).any(axis=1)
-    found = np.append(place[other], 0)[np.searchsorted(np.flatnonzero(other), offsets_of(lengths)[:-1])]
-    return np.clip(found, starts, stops - 1)
 
 
 def valid_rows(wkb: pa.LargeBinaryArray, rows: Ints) -> NDArray[np.bool_]:

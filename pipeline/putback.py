@@ -29,14 +29,13 @@ from pipeline.footprints import (
     INVALID,
     NULL,
     OUTSIDE,
-    Ints,
     block_keys,
     load,
     read_block,
     valid_rows,
 )
 from pipeline.polygons import PIECE, Cadaster, Points, to_world, transformer
-from pipeline.ragged import offsets_of, ranges
+from pipeline.ragged import Ints, offsets_of, ranges
 from pipeline.rigid import hang_together, rigid_steps
 from pipeline.working import WorkingRaster
 

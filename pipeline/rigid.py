@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.polygons import Points
+from pipeline.ragged import Ints
 
 TURN = np.radians(5.0)
 """Largest rotation. Cadasters are turned by less; three vertices in a restless field would give any angle."""
 
 TOUCH = 0.1
 """px of level 1: points of two rows that are this near are one corner, drawn twice with different rounding."""
-
-Ints = NDArray[np.int64]
 
 
 def hang_together(row: Ints, point: Ints, shape: tuple[int, int], near: tuple[Ints, Points] | None = None) -> Ints:
