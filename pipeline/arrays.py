@@ -6,6 +6,7 @@ from pipeline import scene, store
 from pipeline.grid import WINDOW, level_shape
 from pipeline.job import SCENE, Job, values_of
 from pipeline.stages.align import CELL
+from pipeline.stages.search import Search
 from pipeline.worker.align import NODE
 from pipeline.worker.scene import working_of
 
@@ -23,6 +24,12 @@ def create_arrays(job: Job, phase: str) -> None:
         height, width = level_shape(level_shape(job.shape, factor), CELL)
         chunk, shard = WINDOW // CELL, job.tile // CELL
         _create(job, name, (4, height, width), "float32", chunk, shard, factor * CELL)
+    elif phase.endswith("-search"):
+        search = next(step for step in job.align_line if step.source == phase)
+        assert isinstance(search, Search)
+        height, width = level_shape(job.shape, search.spacing)
+        side = scene.BLOCK // search.spacing
+        _create(job, search.name, (4, height, width), "float32", side, side, search.spacing)
     elif phase == "displacement":
         height, width = level_shape(job.shape, NODE)
         _create(job, phase, (3, height, width), "float32", WINDOW, scene.BLOCK // NODE, NODE)

@@ -65,7 +65,7 @@ def expected_keys(job: Job, ledger: Ledger, phases: Sequence[Phase]) -> dict[str
 
 def tile_grid(job: Job, stage: str) -> TileGrid | None:
     """The grid of stages whose every tile has a verdict; blocks without polygons have none to move."""
-    return None if stage.endswith(("-move", "-search")) else grid_of(job, stage)
+    return None if stage.endswith(("-move", "-check")) else grid_of(job, stage)
 
 
 def describe(job: Job, ledger: Ledger, folder: Path) -> None:

@@ -13,6 +13,7 @@ from pipeline.errors import StoreError
 from pipeline.grid import TileGrid, level_shape
 from pipeline.scene import blocks as ingest_blocks
 from pipeline.stages.align import Step
+from pipeline.stages.gate import Gate
 from pipeline.stages.search import Search
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ def values_of(stage: str) -> str:
     return f"{stage}/values"
 
 
+AlignStep = Search | Step | Gate
+"""What moves polygons: each has a name, and a phase that makes what its move is made from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A run's inputs, models and grids, as its workers need them.
@@ -35,7 +40,7 @@ class Job:
     `shape` (height, width) px and `gsd` (m) of the working raster; `cards` maps a task (`alignment`,
     `coarse`, `refiner`, `mask`) to its card's name and `weights` to their sha256; `levels` maps a stage to
     its pyramid level; `halos` and `strides` are the cards', px of that level; `searches` the alignment's
-    (factor, reach, sigma) and `steps` its network's (factor, round); `identity` the settings that runs in
+    (factor, reach, sigma, turn) and `steps` its network's (factor, round); `identity` the settings that runs in
     one folder must share; `move` what moves as one (see `settings.Settings`).
     """
 
@@ -58,7 +63,7 @@ class Job:
     levels: dict[str, int]
     halos: dict[str, int]
     strides: dict[str, int]
-    searches: tuple[tuple[int, int, float], ...]
+    searches: tuple[tuple[int, int, float, int], ...]
     steps: tuple[tuple[int, int], ...]
     min_area_m2: float
     source: str
@@ -75,11 +80,11 @@ class Job:
         return Path(self.folder) / "work"
 
     @property
-    def align_line(self) -> tuple[Search | Step, ...]:
-        """The alignment's moves in order, searches first, then the network's steps; none without `align`."""
+    def align_line(self) -> tuple[AlignStep, ...]:
+        """The alignment's moves in order: searches, the network's steps, the gate; none without `align`."""
         if "align" not in self.stages:
             return ()
-        return (*(Search(*each) for each in self.searches), *(Step(*each) for each in self.steps))
+        return (*(Search(*each) for each in self.searches), *(Step(*each) for each in self.steps), Gate(self.gsd))
 
     def grid(self, level: int, halo: int = 0, core: int | None = None) -> TileGrid:
         """The scene at `level`, cut into tiles of `core` px of that level (the run's tile unless given)."""

@@ -48,7 +48,7 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
 
 def grid_of(job: Job, stage: str) -> TileGrid | None:
     """The grid whose cores a stage's receipts speak of; None for stages without tiles."""
-    if stage in ("ingest", "displacement") or stage.endswith(("-move", "-search")):
+    if stage in ("ingest", "displacement") or stage.endswith(("-move", "-search", "-check")):
         return job.blocks()
     if stage in ("classify", "refine"):
         return job.grid(job.levels["classify"])

@@ -105,7 +105,7 @@ def prepare(settings: Settings) -> Job:
         levels=levels,
         halos={task: card.halo for task, card in cards.items()},
         strides={task: card.stride for task, card in cards.items()},
-        searches=tuple((each.factor, each.reach, each.sigma) for each in searches),
+        searches=tuple((each.factor, each.reach, each.sigma, each.turn) for each in searches),
         steps=tuple((step.factor, step.round) for step in steps),
         min_area_m2=settings.min_area,
         source=grid.content_id,

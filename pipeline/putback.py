@@ -35,8 +35,9 @@ from pipeline.footprints import (
     valid_rows,
 )
 from pipeline.polygons import PIECE, Cadaster, Points, to_world, transformer
+from pipeline.putback_shared import abstaining, groups_of, pinned, share, shrink, stay
 from pipeline.ragged import Ints, offsets_of, ranges
-from pipeline.rigid import hang_together, rigid_steps
+from pipeline.rigid import rigid_steps
 from pipeline.working import WorkingRaster
 
 if TYPE_CHECKING:
@@ -49,12 +50,6 @@ STATUSES = ("moved", "unmoved", "outside", "nodata", "invalid", "failed")
 
 _MOVED, _UNMOVED, _OUTSIDE, _NODATA, _INVALID, _FAILED = range(6)
 
-TOGETHER = 1000
-"""Rows that share points and shrink as one. A parcel fabric that covers a country is one such group:
-there only the broken row's own points shrink."""
-
-_SHORTER = {1.0: 0.5, 0.5: 0.25, 0.25: 0.0, 0.0: 0.0}
-
 Floats = NDArray[np.float64]
 
 
@@ -63,32 +58,15 @@ class PutBack:
     """Every input row, in input order.
 
     `wkb` large_binary, nulls where they were; `status` (rows,) uint8 into STATUSES; `dx_m`, `dy_m` (rows,)
-    float64: the mean shift of the row's vertices, east and north, metres, 0 for rows that stayed.
+    float64: the mean shift of the row's vertices, east and north, metres, 0 for rows that stayed; `abstained`
+    (rows,) bool: rows that stayed because they were not sure.
     """
 
     wkb: pa.LargeBinaryArray
     status: NDArray[np.uint8]
     dx_m: Floats
     dy_m: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """Vertices of all rows, and the points they are at: vertices with equal coordinates share one point.
-
-    `order` sorts vertices by point, `starts` (points,) where each point's begin in it, `point` (vertices,).
-    """
-
-    vertex_row: Ints
-    order: Ints
-    starts: Ints
-    point: Ints
-
-    def least(self, of_rows: Floats) -> Floats:
-        """For each point the least of a figure over the rows that have a vertex there."""
-        if not len(self.starts):
-            return np.empty(0)
-        return np.asarray(np.minimum.reduceat(of_rows[self.vertex_row[self.order]], self.starts))
+    abstained: NDArray[np.bool_]
 
 
 def put_back(
@@ -98,13 +76,16 @@ def put_back(
     moved: Callable[[str], Points | None],
     nodata: NDArray[np.bool_] | None = None,
     how: Move = "vertex",
+    sure: Floats | None = None,
+    least: float = 0.0,
 ) -> PutBack:
     """The cadaster with its vertices where `moved` says, or with its rows or blocks of rows as near to there as
     a rigid motion takes them (`how`).
 
     `folder` is the cadaster's index; `moved(key)` gives the vertices of a block, (n, 2 or more), px of level
     1 in the order of `read_block(folder, key).xy`, or None if the block failed. `nodata` (rows,) marks rows
-    that must stay because the image says nothing there. Shares rest on exact equality of coordinates.
+    that must stay because the image says nothing there. `sure` (rows,): rows whose confidence, with those they
+    share points with, is below `least` abstain: they stay. Shares rest on exact equality of coordinates.
     """
     import pyarrow as pa
 
@@ -135,16 +116,18 @@ def put_back(
         status[block.rows[lost & (status[block.rows] == _UNMOVED)]] = _FAILED
 
     movable = status == _UNMOVED
-    shared = _share(xy, vertex_row, movable, within=how == "building")
+    shared = share(xy, vertex_row, movable, within=how == "building")
     lead = shared.order[shared.starts]  # of a movable row, if the point has any
     factor = movable.astype(np.float64)
+    abstained = np.zeros(count, dtype=bool) if sure is None else abstaining(sure, least, movable, shared)
+    factor[abstained] = 0.0
     step = np.where(movable[vertex_row[lead], None], shift[lead], 0.0)
     groups: Ints | None = None
     if how != "vertex":
         goes = np.flatnonzero(movable[vertex_row[lead]])
         place, owner = px[lead[goes]], vertex_row[lead[goes]]
-        groups = np.arange(count) if how == "building" else _groups(shared, movable, goes, place)
-        _stay(factor, _pinned(shared, movable), groups)
+        groups = np.arange(count) if how == "building" else groups_of(shared, movable, goes, place)
+        stay(factor, np.union1d(pinned(shared, movable), np.flatnonzero(abstained)), groups)
         turns = np.zeros(count, dtype=bool)  # there are no more groups than rows
         turns[groups[ring_row[ring_kind != wkb.POINT]]] = True
         step[goes] = rigid_steps(place, step[goes], groups[owner], turns)
@@ -176,11 +159,11 @@ def put_back(
         if not len(broken):
             break
         if groups is None:
-            groups = _groups(shared, movable)
+            groups = groups_of(shared, movable)
         if how == "vertex":
-            _shrink(factor, broken, groups)
+            shrink(factor, broken, groups)
         else:  # half a rotation is no rigid motion
-            _stay(factor, broken, groups)
+            stay(factor, broken, groups)
 
     del xy, position
     counted = np.ones(len(vertex_row), dtype=bool)
@@ -195,7 +178,7 @@ def put_back(
     went = np.zeros(count, dtype=bool)
     went[vertex_row[(shift_of != 0).any(axis=1)[shared.point]]] = True
     status[movable & went] = _MOVED
-    return PutBack(result, status, means[:, 0] * working.gsd, -means[:, 1] * working.gsd)
+    return PutBack(result, status, means[:, 0] * working.gsd, -means[:, 1] * working.gsd, abstained)
 
 
 def _first_status(index: NDArray[np.uint8], nodata: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
@@ -206,21 +189,6 @@ def _first_status(index: NDArray[np.uint8], nodata: NDArray[np.bool_] | None) ->
     if nodata is not None:
         status[nodata & (status == _UNMOVED)] = _NODATA
     return status
-
-
-def _share(xy: Points, vertex_row: Ints, movable: NDArray[np.bool_], within: bool) -> _Shared:
-    """Vertices by exactly equal coordinates, `within` a row or of all; movable rows' come first at each point."""
-    first = vertex_row if within else ~movable[vertex_row]
-    order = np.lexsort((first, xy[:, 1], xy[:, 0]))  # 0.0 and -0.0 sort as the same place
-    new = np.ones(len(order), dtype=bool)
-    for start in range(1, len(order), PIECE):
-        some = order[start - 1 : start + PIECE]
-        new[start : start + PIECE] = (xy[some[1:]] != xy[some[:-1]]).any(axis=1)
-        if within:
-            new[start : start + PIECE] |= vertex_row[some[1:]] != vertex_row[some[:-1]]
-    point = np.empty(len(order), dtype=np.int64)
-    point[order] = np.cumsum(new) - 1
-    return _Shared(vertex_row, order, np.flatnonzero(new), point)
 
 
 def _mover(cadaster: Cadaster, working: WorkingRaster, px: Points, step: Points) -> Callable[[Ints, Floats], Points]:
@@ -238,35 +206,3 @@ def _mover(cadaster: Cadaster, working: WorkingRaster, px: Points, step: Points)
     return delta
 
 
-def _groups(shared: _Shared, movable: NDArray[np.bool_], places: Ints | None = None, at: Points | None = None) -> Ints:
-    """For each row the number of the group of movable rows that hang together (`rigid.hang_together`)."""
-    edge = movable[shared.vertex_row]
-    near = None if at is None or places is None else (places, at)
-    return hang_together(shared.vertex_row[edge], shared.point[edge], (len(movable), len(shared.starts)), near)
-
-
-def _pinned(shared: _Shared, movable: NDArray[np.bool_]) -> Ints:
-    """Movable rows that have a point in common with a row that must stay."""
-    held = shared.least(movable.astype(np.float64)) == 0.0
-    rows = shared.vertex_row[held[shared.point]]
-    return np.unique(rows[movable[rows]])
-
-
-def _shrink(factor: Floats, broken: Ints, groups: Ints) -> None:
-    """Shorten the moves of `broken` rows, in place, with all of their groups where these are small."""
-    sizes = np.bincount(groups)
-    hit = np.unique(groups[broken])
-    together = hit[sizes[hit] <= TOGETHER]
-    members = np.flatnonzero(np.isin(groups, together) & (factor > 0))
-    least = np.ones(len(sizes))
-    np.minimum.at(least, groups[members], factor[members])
-    for row in np.concatenate([members, broken[sizes[groups[broken]] > TOGETHER]]).tolist():
-        alone = sizes[groups[row]] > TOGETHER
-        factor[row] = _SHORTER[float(factor[row] if alone else least[groups[row]])]
-
-
-def _stay(factor: Floats, rows: Ints, groups: Ints) -> None:
-    """Let `rows` and all of their groups stay, in place."""
-    stays = np.zeros(groups.max(initial=-1) + 1, dtype=bool)
-    stays[groups[rows]] = True
-    factor[stays[groups]] = 0.0

@@ -10,29 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pipeline.grid import TileGrid, Window
+from pipeline import tasks_align
+from pipeline.grid import TileGrid
 from pipeline.job import Job
-from pipeline.job_stages import SPLIT_VERSION, Boxes, around, grid_of, scaled, stage_of
+from pipeline.job_stages import SPLIT_VERSION, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.scene import BLOCK
 from pipeline.stage import Phase, Stage, Task
-from pipeline.stages import align
-from pipeline.stages import search as search_stage
-from pipeline.stages.search import SEEN, Search
+from pipeline.upstream import state_of, states_of
 
-ABSENT = "absent"
 PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1
 
 
 def phases(job: Job) -> tuple[Phase, ...]:
     """The phases of a run, in order: the one place where the order of the line stands."""
     line = [Phase("ingest", "read the image into the scene"), Phase("prepare", "statistics and cadaster")]
-    for step in job.align_line:
-        how = f"factor {step.factor}" + ("" if isinstance(step, Search) else f", round {step.round}")
-        line.append(Phase(step.source, f"align: {'search' if isinstance(step, Search) else 'predict'} at {how}"))
-        line.append(Phase(f"{step.name}-move", f"align: move polygons at {how}"))
-    if job.align_line:
-        line.append(Phase("displacement", "stitch the dense field"))
+    line.extend(tasks_align.phases(job))
     if "classify" in job.stages:
         line.append(Phase("classify", "classify" + (" and refine" if "refine" in job.stages else "")))
     if "split" in job.stages:
@@ -53,14 +46,8 @@ def expected(job: Job, phase: str, ledger: Ledger) -> list[Task]:
         return [Task("ingest", tile.key, fingerprint(stage.print, tile.key, job.source)) for tile in stage.grid]
     if phase == "prepare":
         return list(_prepare(job, ledger))
-    if phase.endswith("-field"):
-        return list(_fields(job, phase, ledger))
-    if phase.endswith("-search"):
-        return list(_searches(job, phase, ledger))
-    if phase.endswith("-move"):
-        return list(_moves(job, phase, ledger))
-    if phase == "displacement":
-        return list(_displacement(job, ledger))
+    if phase == "displacement" or phase.startswith("align-"):
+        return list(tasks_align.expected(job, phase, ledger))
     if phase == "classify":
         return list(_classify(job, ledger))
     if phase == "mask":
@@ -94,19 +81,7 @@ def _why(receipt: Receipt | None, wanted: str) -> str:
 
 
 def _stage(job: Job, name: str, ledger: Ledger) -> Stage:
-    return stage_of(job, name, _state(ledger, "statistics", "scene"))
-
-
-def _state(ledger: Ledger, stage: str, key: str) -> str:
-    """What a task finds of an upstream one: the digest of what it wrote, or that it is not there."""
-    receipt = ledger.get(stage, key)
-    if receipt is None:
-        return ABSENT
-    return receipt.digest if receipt.done else f"failed {receipt.fingerprint}"
-
-
-def _upstream(ledger: Ledger, stage: str, grid: TileGrid, window: Window) -> list[tuple[str, str]]:
-    return [(tile.key, _state(ledger, stage, tile.key)) for tile in grid.touching(window)]
+    return stage_of(job, name, state_of(ledger, "statistics", "scene"))
 
 
 def _prepare(job: Job, ledger: Ledger) -> Iterator[Task]:
@@ -121,7 +96,7 @@ def _raster(job: Job, name: str, ledger: Ledger, source: str, grid: TileGrid) ->
     stage = _stage(job, name, ledger)
     for tile in stage.grid:
         window = scaled(tile.read, stage.grid.level, grid.level)
-        yield Task(name, tile.key, fingerprint(stage.print, tile.key, _upstream(ledger, source, grid, window)))
+        yield Task(name, tile.key, fingerprint(stage.print, tile.key, states_of(ledger, source, grid, window)))
 
 
 def _classify(job: Job, ledger: Ledger) -> Iterator[Task]:
@@ -130,86 +105,6 @@ def _classify(job: Job, ledger: Ledger) -> Iterator[Task]:
     for key in lines["classify"]:
         prints = {name: lines[name][key].fingerprint for name in names}
         yield Task("classify", key, prints["classify"], payload={"fingerprints": prints})
-
-
-def boxes_of(job: Job, ledger: Ledger, position: int) -> dict[str, tuple[float, float, float, float]]:
-    """Bounding box (x0, y0, x1, y1; px of level 1) of each block of polygons before step `position`."""
-    index = ledger.get("index", "cadaster")
-    boxes = dict(index.extra.get("boxes", {})) if index is not None else {}
-    for step in job.align_line[:position]:
-        for key, receipt in ledger.of(f"{step.name}-move").items():
-            if not receipt.done:
-                boxes.pop(key, None)  # failed: its polygons stay, and have no say in where others go
-            elif key in boxes:
-                boxes[key] = receipt.extra["box"]
-    return {key: (float(b[0]), float(b[1]), float(b[2]), float(b[3])) for key, b in boxes.items()}
-
-
-def _position(job: Job, phase: str) -> int:
-    return [step.name for step in job.align_line].index(phase.rsplit("-", 1)[0])
-
-
-def _blocks_state(job: Job, ledger: Ledger, position: int, key: str) -> str:
-    if position == 0:
-        return _state(ledger, "index", "cadaster")
-    return _state(ledger, f"{job.align_line[position - 1].name}-move", key)
-
-
-def _fields(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
-    position = _position(job, phase)
-    stage = replace(_stage(job, phase.removesuffix("-field"), ledger), name=phase)
-    boxes, level = boxes_of(job, ledger, position), stage.grid.level
-    near = Boxes(boxes)
-    for tile in stage.grid:
-        reach = scaled(tile.read, level, 1)
-        blocks = near.meeting(reach)
-        state = [(key, _blocks_state(job, ledger, position, key)) for key in blocks]
-        image = _upstream(ledger, "ingest", job.blocks(), reach) if blocks else []
-        yield Task(phase, tile.key, fingerprint(stage.print, tile.key, state, image), payload={"blocks": blocks})
-
-
-def _searches(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
-    position = _position(job, phase)
-    search = job.align_line[position]
-    assert isinstance(search, Search)
-    boxes = boxes_of(job, ledger, position)
-    near, recipe = Boxes(boxes), [search_stage.VERSION, search.factor, search.reach, search.sigma]
-    scene = _state(ledger, "statistics", "scene")
-    for key, box in sorted(boxes.items()):
-        reach = around(box, search.neighbourhood)
-        blocks = near.meeting(reach)
-        state = [(other, _blocks_state(job, ledger, position, other)) for other in blocks]
-        image = _upstream(ledger, "ingest", job.blocks(), reach.grow(search.reach * search.factor + SEEN))
-        yield Task(phase, key, fingerprint(phase, recipe, scene, key, state, image), payload={"blocks": blocks})
-
-
-def _moves(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
-    position = _position(job, phase)
-    step = job.align_line[position]
-    boxes = boxes_of(job, ledger, position)
-    near = Boxes(boxes)
-    for key, box in sorted(boxes.items()):
-        state = _blocks_state(job, ledger, position, key)
-        if isinstance(step, Search):
-            blocks = near.meeting(around(box, step.neighbourhood))
-            shifts = [(other, _state(ledger, step.source, other)) for other in blocks]
-            print_ = fingerprint(phase, search_stage.VERSION, step.sigma, key, state, shifts)
-            found = [b for b in blocks if (r := ledger.get(step.source, b)) is not None and r.done]
-            yield Task(phase, key, print_, payload={"blocks": found})
-            continue
-        stage = _stage(job, step.name, ledger)
-        region = align.cells_around(box, step.factor)
-        pixels = Window(*(value * align.CELL for value in (region.y0, region.x0, region.height, region.width)))
-        fields = _upstream(ledger, step.source, replace(stage.grid, halo=0), pixels)
-        yield Task(phase, key, fingerprint(phase, stage.print, key, state, fields))
-
-
-def _displacement(job: Job, ledger: Ledger) -> Iterator[Task]:
-    written = [ledger.digest(step.source) for step in job.align_line]
-    payload = {"unmoved": unmoved_blocks(job, ledger)}
-    for tile in job.blocks():
-        print_ = fingerprint("displacement", align.VERSION, search_stage.VERSION, tile.key, written, payload)
-        yield Task("displacement", tile.key, print_, payload=payload)
 
 
 def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
@@ -221,20 +116,20 @@ def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
         box = component.box
         said = {"first": component.first, "box": [box.y0, box.x0, box.height, box.width]}
         said |= {"area": component.area, "windowed": component.windowed}
-        masks = _upstream(ledger, "mask", grid, box.grow(1))
+        masks = states_of(ledger, "mask", grid, box.grow(1))
         print_ = fingerprint("split-large", SPLIT_VERSION, said, masks)
         yield Task("split-large", component.key, print_, payload={"component": said})
 
 
 def _borders(job: Job, ledger: Ledger) -> Iterator[Task]:
-    scene = _state(ledger, "statistics", "scene")
+    scene = state_of(ledger, "statistics", "scene")
     names = {"align": "alignment", "classify": "coarse", "refine": "refiner", "split": "mask"}
     for stage in job.stages:
         task = names[stage]
         if task == "alignment" and not job.steps:
             continue
         weights = [job.weights[task], job.weights["coarse"] if task == "refiner" else ""]
-        upstream = _state(ledger, "index", "cadaster") if task == "alignment" else ""
+        upstream = state_of(ledger, "index", "cadaster") if task == "alignment" else ""
         yield Task("border", task, fingerprint("border", BORDER_VERSION, task, weights, scene, upstream))
 
 
@@ -242,7 +137,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     """Each product rests on all receipts of the stages that it is made from."""
     fields = [step.source for step in job.align_line]
     if phase == "conflate":
-        written = [_state(ledger, "export", key) for key in ("cadaster_aligned", "buildings")]
+        written = [state_of(ledger, "export", key) for key in ("cadaster_aligned", "buildings")]
         unseen = {"failed": failed_windows(job, ledger, ["ingest", "mask", "split"])}
         print_ = fingerprint("conflate", EXPORT_VERSION, written, unseen, job.copies)
         yield Task("conflate", "changes", print_, payload=unseen)
@@ -250,7 +145,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     products: dict[str, tuple[list[str], dict[str, object]]] = {}
     if job.align_line:
         last = f"{job.align_line[-1].name}-move"
-        unmoved = unmoved_blocks(job, ledger)
+        unmoved = tasks_align.unmoved_blocks(job, ledger)
         failed = failed_windows(job, ledger, ["ingest", *fields])
         stages = ["index", "ingest", last, *fields]
         products["cadaster_aligned"] = (stages, {"failed": failed, "unmoved": unmoved})
@@ -271,15 +166,9 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         products["buildings"] = (["split", "split-large"], {"parts": parts})
     for key, (stages, payload) in products.items():
         written = [ledger.digest(stage) for stage in stages]
-        options = [job.copies, job.sort, job.min_area_m2]
+        options = [job.copies, job.sort, job.min_area_m2, job.move]
         print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
         yield Task("export", key, print_, payload=payload)
-
-
-def unmoved_blocks(job: Job, ledger: Ledger) -> list[str]:
-    """Blocks of polygons of which a move failed."""
-    moves = [ledger.of(f"{step.name}-move") for step in job.align_line]
-    return sorted({key for receipts in moves for key, receipt in receipts.items() if not receipt.done})
 
 
 def failed_windows(job: Job, ledger: Ledger, stages: list[str]) -> dict[str, list[list[int]]]:

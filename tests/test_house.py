@@ -20,7 +20,7 @@ FLOORS = {
     3: "stage networks",
     4: "stages seams faces conflate job",
     5: "worker export report certificate verify",
-    6: "prepare arrays tasks plan dispatch closing lost run",
+    6: "prepare arrays tasks plan dispatch closing lost run upstream",
 }
 """Floors of `pipeline`: what each module's name, up to a first underscore, stands on."""
 

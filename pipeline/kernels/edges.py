@@ -1,4 +1,4 @@
-"""Evidence for where an outline lies: image gradients across it, for every shift at once."""
+"""Evidence for where outlines lie: how strongly the image changes across them, for every shift at once."""
 
 from __future__ import annotations
 
@@ -15,96 +15,124 @@ Integers = npt.NDArray[np.int64]
 
 
 @kernel
-def evidence(
-    gx: Planes, gy: Planes, xy: Floats, ring_offsets: Integers, ring_row: Integers, rows: int, reach: int
-) -> Any:
-    """How well each row's outline fits the image's edges at every whole shift of up to `reach` px.
+def vote(
+    tensor: Planes, xy: Floats, ring_offsets: Integers, reach: int, piece: float, origin: Floats, spacing: float,
+    votes: Planes, weight: Planes,
+) -> None:  # fmt: skip
+    """Adds the votes of outlines for every whole shift of up to `reach` px to the four nodes around each piece.
 
-    gx, gy        (bands, h, w) float32 gradients of the image, px
-    xy            (n, 2) float64 px of the same raster (pixel centres at +0.5); closed rings
-    ring_offsets  (q + 1,) rings into `xy`; `ring_row` (q,) the row, from 0, that each belongs to
+    tensor        (3, h, w) float32: xx, xy, yy of the image's structure; across a normal n it says √(nᵀTn)
+    xy            (n, 2) float64 px of the same raster (pixel centres at +0.5)
+    ring_offsets  (q + 1,) runs of vertices in `xy`: closed rings or open lines
+    piece         px: outlines are cut into pieces no longer, each with a place of its own
+    origin, spacing   px, x first: node (row, column) lies at origin + (column, row) * spacing
+    votes         (rows, columns, 2 reach + 1, 2 reach + 1) float32, y shift first: added to
+    weight        (rows, columns) float32: added to, the px of outline that voted
 
-    Returns volume (rows, 2 reach + 1, 2 reach + 1) float32, y shift first: the mean over the outline, a
-    sample a pixel, of |gradient · normal| summed over bands; and length (rows,) float64 px that was inside
-    the raster. Samples that a shift takes outside count as no edge.
+    A sample a pixel, taken at the nearest pixel: over an outline the halves of a pixel cancel. Samples that a
+    shift takes outside the raster count as no edge. Pieces between nodes that are not there are left out.
     """
     size = 2 * reach + 1
-    bands, height, width = gx.shape
-    volume = np.zeros((rows, size, size), np.float32)
-    length = np.zeros(rows, np.float64)
+    rows, columns = weight.shape
+    said = np.zeros((size, size), np.float32)
+    for ring in range(ring_offsets.shape[0] - 1):
+        for i in range(ring_offsets[ring], ring_offsets[ring + 1] - 1):
+            x0, y0, wide, tall = xy[i, 0], xy[i, 1], xy[i + 1, 0] - xy[i, 0], xy[i + 1, 1] - xy[i, 1]
+            side = np.hypot(wide, tall)
+            if not 1e-9 < side < np.inf:
+                continue
+            nx, ny = tall / side, -wide / side
+            parts = int(np.ceil(side / piece))
+            for part in range(parts):
+                u = (x0 + wide * (part + 0.5) / parts - origin[0]) / spacing
+                v = (y0 + tall * (part + 0.5) / parts - origin[1]) / spacing
+                column, row = int(np.floor(u)), int(np.floor(v))
+                if column < -1 or row < -1 or column >= columns or row >= rows:
+                    continue
+                heard = listen(tensor, x0, y0, wide, tall, nx, ny, part, parts, side, reach, said)
+                if heard == 0.0:
+                    continue
+                for below in range(2):
+                    for right in range(2):
+                        r, c = row + below, column + right
+                        share = (v - row if below else row + 1 - v) * (u - column if right else column + 1 - u)
+                        if r < 0 or c < 0 or r >= rows or c >= columns or share <= 0.0:
+                            continue
+                        weight[r, c] += np.float32(share * heard)
+                        part_of = np.float32(share)
+                        for a in range(size):
+                            for b in range(size):
+                                votes[r, c, a, b] += part_of * said[a, b]
+
+
+@kernel
+def rate(tensor: Planes, xy: Floats, ring_offsets: Integers, ring_row: Integers, rows: int, reach: int) -> Any:
+    """How well each row's own outline fits the image at every whole shift of up to `reach` px.
+
+    As `vote`, but a row's runs (`ring_row` (q,), from 0) are taken together. Returns the mean over the outline
+    (rows, 2 reach + 1, 2 reach + 1) float32, and the px of it that lie inside the raster (rows,) float64.
+    """
+    size = 2 * reach + 1
+    volume, length = np.zeros((rows, size, size), np.float32), np.zeros(rows, np.float64)
+    said = np.zeros((size, size), np.float32)
     for ring in range(ring_offsets.shape[0] - 1):
         row = ring_row[ring]
         for i in range(ring_offsets[ring], ring_offsets[ring + 1] - 1):
-            x0, y0, x1, y1 = xy[i, 0], xy[i, 1], xy[i + 1, 0], xy[i + 1, 1]
-            side = np.hypot(x1 - x0, y1 - y0)
-            if side < 1e-9:
-                continue
-            nx, ny = (y1 - y0) / side, (x0 - x1) / side
-            samples = max(1, int(np.ceil(side)))
-            share = side / samples
-            for k in range(samples):
-                t = (k + 0.5) / samples
-                x, y = x0 + (x1 - x0) * t - 0.5, y0 + (y1 - y0) * t - 0.5
-                left, top = int(np.floor(x)), int(np.floor(y))
-                if left < 0 or top < 0 or left >= width - 1 or top >= height - 1:
-                    continue
-                length[row] += share
-                fx, fy = x - left, y - top
-                w00, w01 = (1.0 - fx) * (1.0 - fy) * share, fx * (1.0 - fy) * share
-                w10, w11 = (1.0 - fx) * fy * share, fx * fy * share
-                for dy in range(max(-reach, -top), min(reach, height - 2 - top) + 1):
-                    r = top + dy
-                    for dx in range(max(-reach, -left), min(reach, width - 2 - left) + 1):
-                        c = left + dx
-                        total = 0.0
-                        for band in range(bands):
-                            ex = w00 * gx[band, r, c] + w01 * gx[band, r, c + 1]
-                            ex += w10 * gx[band, r + 1, c] + w11 * gx[band, r + 1, c + 1]
-                            ey = w00 * gy[band, r, c] + w01 * gy[band, r, c + 1]
-                            ey += w10 * gy[band, r + 1, c] + w11 * gy[band, r + 1, c + 1]
-                            total += abs(ex * nx + ey * ny)
-                        volume[row, dy + reach, dx + reach] += np.float32(total)
+            x0, y0, wide, tall = xy[i, 0], xy[i, 1], xy[i + 1, 0] - xy[i, 0], xy[i + 1, 1] - xy[i, 1]
+            side = np.hypot(wide, tall)
+            if 1e-9 < side < np.inf:
+                length[row] += listen(tensor, x0, y0, wide, tall, tall / side, -wide / side, 0, 1, side, reach, said)
+                for a in range(size):
+                    for b in range(size):
+                        volume[row, a, b] += said[a, b]
     for row in range(rows):
         if length[row] > 0.0:
-            scale = np.float32(1.0 / length[row])
             for a in range(size):
                 for b in range(size):
-                    volume[row, a, b] *= scale
+                    volume[row, a, b] /= np.float32(length[row])
     return volume, length
 
 
 @kernel
-def mix(volume: Planes, neighbours: Integers, offsets: Integers, weights: Floats) -> Any:
-    """Weighted means of volumes: result i over `neighbours[offsets[i]:offsets[i + 1]]`, (m, s, s) float32."""
-    count, size = offsets.shape[0] - 1, volume.shape[1]
-    mixed = np.zeros((count, size, size), np.float32)
-    for i in range(count):
-        total = 0.0
-        for k in range(offsets[i], offsets[i + 1]):
-            total += weights[k]
-        if total <= 0.0:
+def listen(
+    tensor: Planes, x0: float, y0: float, wide: float, tall: float, nx: float, ny: float, part: int, parts: int,
+    side: float, reach: int, said: Planes,
+) -> float:  # fmt: skip
+    """What one piece of a segment says for every shift, written to `said`; returns its px inside the raster."""
+    _, height, width = tensor.shape
+    xx, xy, yy = np.float32(nx * nx), np.float32(2.0 * nx * ny), np.float32(ny * ny)
+    samples = int(np.ceil(side / parts))
+    share = np.float32(side / parts / samples)
+    heard = 0.0
+    said[:] = np.float32(0.0)
+    for k in range(samples):
+        t = (part + (k + 0.5) / samples) / parts
+        column, row = int(np.floor(x0 + wide * t)), int(np.floor(y0 + tall * t))
+        if column < 0 or row < 0 or column >= width or row >= height:
             continue
-        for k in range(offsets[i], offsets[i + 1]):
-            weight = np.float32(weights[k] / total)
-            j = neighbours[k]
-            for a in range(size):
-                for b in range(size):
-                    mixed[i, a, b] += weight * volume[j, a, b]
-    return mixed
+        heard += side / parts / samples
+        left, right = max(-reach, -column), min(reach, width - 1 - column)
+        for dy in range(max(-reach, -row), min(reach, height - 1 - row) + 1):
+            line = row + dy
+            for dx in range(left, right + 1):
+                c = column + dx
+                across = xx * tensor[0, line, c] + xy * tensor[1, line, c] + yy * tensor[2, line, c]
+                said[dy + reach, dx + reach] += share * np.sqrt(max(across, np.float32(0.0)))
+    return heard
 
 
 @kernel
-def peaks(volume: Planes, own: Planes) -> Any:
+def peaks(volume: Planes) -> Any:
     """The best shift of each volume (m, s, s), to a fraction of a pixel, and how clear it is.
 
     Volumes are smoothed by a 3 × 3 binomial first; the peak is refined by a parabola in x and in y. Returns
-    (m, 4) float64: dx, dy (px), `clear`, standard deviations that the peak stands above the volume's mean,
-    and `agree`, where `own` (m, s, s), each row's own volume, stands at that shift between its mean (0) and
-    its best (1). All zero where there was no evidence.
+    (m, 5) float64: dx, dy (px); `clear` and `stay`, how many standard deviations the peak and the place
+    without any shift stand above the volume's mean; and `best`, the smoothed value at the peak. All zero where
+    there was no evidence.
     """
     count, size = volume.shape[0], volume.shape[1]
     reach = size // 2
-    found = np.zeros((count, 4), np.float64)
+    found = np.zeros((count, 5), np.float64)
     smooth = np.zeros((size, size), np.float64)
     for i in range(count):
         total, squares, best, at_y, at_x = 0.0, 0.0, -1.0, reach, reach
@@ -131,15 +159,8 @@ def peaks(volume: Planes, own: Planes) -> Any:
             found[i, 0] += vertex(smooth[at_y, at_x - 1], best, smooth[at_y, at_x + 1])
         if 0 < at_y < size - 1:
             found[i, 1] += vertex(smooth[at_y - 1, at_x], best, smooth[at_y + 1, at_x])
-        found[i, 2] = (best - mean) / spread
-        own_mean, own_best = 0.0, 0.0
-        for a in range(size):
-            for b in range(size):
-                own_mean += own[i, a, b]
-                own_best = max(own_best, float(own[i, a, b]))
-        own_mean /= size * size
-        if own_best > own_mean:
-            found[i, 3] = (own[i, at_y, at_x] - own_mean) / (own_best - own_mean)
+        found[i, 2], found[i, 3] = (best - mean) / spread, (smooth[reach, reach] - mean) / spread
+        found[i, 4] = best
     return found
 
 

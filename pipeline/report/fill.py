@@ -109,7 +109,7 @@ def _cadaster(job: Job, folder: Path) -> tuple[Any, Any, Any, Any, Any, Ragged, 
 
 def _polygons(job: Job, wanted: NDArray[np.bool_], status: Any) -> tuple[NDArray[np.int64], Ragged, Ragged]:
     """First polygon of each wanted row with its input row, where it was and where it is now."""
-    from pipeline.worker.align import moved_path, read_moved
+    from pipeline.worker.placed import moved_path, read_moved
 
     rows, lengths, old, new = [], [], [], []
     for key in footprints.block_keys(job.work / CADASTER):

@@ -1,161 +1,192 @@
-"""Evidence search: the polygons' outlines against the image's edges, agreed among neighbours.
+"""Evidence search: outlines against the image's edges, agreed among neighbours on a grid of nodes.
 
-The learned chain is at its best on small shifts, and a short training is not enough for large ones; outlines
-matched against image gradients find those at once (measured against each other in docs/alignment.md). So the
-chain starts with this: at a coarse level every footprint rates every shift of up to `reach` pixels by
-the mean gradient across its outline, ratings are averaged over the neighbours (a field is smooth, a single
-outline is easily fooled by its neighbour's roof), and the best shift wins. Two finer levels follow with
-a shorter reach. Vertices move by the neighbours' shifts, weighted by distance: a field, sampled where they
-are, so vertices that are shared stay shared.
+Every piece of outline rates every shift of up to `reach` pixels by how strongly the image changes across it,
+and gives its rating to the four nodes around it. Ratings are averaged over neighbouring nodes (a field is
+smooth, a single outline is easily fooled by its neighbour's roof), each node takes its best shift, and the
+nodes' shifts are averaged once more, the clear ones before the unclear. Vertices move by bilinear
+interpolation, so vertices that are shared stay shared. Three passes, from wide to narrow: what is left after
+one is smaller and can be asked more locally.
+
+The nodes lie on one grid over the scene; a block of polygons fills its own part of it, and adds up what each
+block around it has to say in the order of their keys: no number depends on how the scene was cut.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import LEVELS
-from pipeline.kernels import edges, scatter
+from pipeline.grid import LEVELS, Window
+from pipeline.kernels import edges, sample, smooth
 
-VERSION = 1
+VERSION = 2
 COARSE_M = 0.75
 """Metres: the coarsest GSD searched at. A house of 8 m then has outlines of ten pixels."""
-REACH = 36
-"""px of level 1: the largest shift that the first search looks for; published fields have 32."""
-AGAIN = 6
-"""px of its level: reach of the finer searches, two pixels of the level before and what was missed."""
+REACHES = (36, 10, 6)
+"""px: the largest shift each pass looks for. The first in px of level 1 (published fields have 32), the others
+in px of their own level; a pass at a finer level than the one before needs no more than the last."""
 SIGMAS_M = (20.0, 16.0, 8.0)
-"""Standard deviation of the neighbours' weights, metres, from coarse to fine: measured on the training
-block of banepa_np, where a field's own scale is 41 m."""
-SIGMA_PX = 40.0
+"""Standard deviation of the neighbours' weights, metres, from the first pass to the last."""
+SIGMAS_PX = (120.0, 80.0, 80.0)
 """px of level 1: at least this, so that coarse images have neighbours too."""
 CUT = 3.0
 """Standard deviations beyond which a neighbour has no say."""
-SEEN = 256
-"""px of level 1 beyond a block's own that its footprints' outlines are looked at: bounds what is read."""
-BLUR = 0.8
+BLUR = 0.6
 """Standard deviation, px of the level, of the smoothing before gradients."""
+SOFT = 0.1
+"""Gradient, in stretched units a pixel, from which edges count by the square root of their strength: a bright
+roof is not worth ten dark ones."""
 CLEAR_HALF, CLEAR_SCALE = 2.5, 0.6
-"""Clearness of the peak (standard deviations) at which confidence is one half, and its slope."""
+"""Clearness of a node's peak (standard deviations) at which its say is halved, and the slope."""
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Outlines = tuple[Float64, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search: pyramid `factor`, reach (px of that level), sigma of the neighbours (px of level 1)."""
+    """One pass: pyramid `factor`, `reach` (px of that level), `sigma` of the neighbours (px of level 1), `turn`
+    from 1."""
 
     factor: int
     reach: int
     sigma: float
+    turn: int
 
     @property
     def name(self) -> str:
-        """Name in arrays and receipts, e.g. `align-s4`."""
-        return f"align-s{self.factor}"
+        """Name in arrays and receipts, e.g. `align-s1f4`."""
+        return f"align-s{self.turn}f{self.factor}"
 
     @property
     def source(self) -> str:
-        """The phase that makes what the search's move is made from."""
+        """The phase that makes what the pass's move is made from."""
         return f"{self.name}-search"
 
     @property
-    def neighbourhood(self) -> float:
-        """How far, px of level 1, a neighbour can be that has a say."""
-        return CUT * self.sigma
+    def spacing(self) -> int:
+        """Distance of the nodes, px of level 1: a power of two near half of sigma, so blocks hold whole nodes."""
+        return int(np.clip(2 ** round(np.log2(self.sigma / 2)), 8, 256))
+
+    @property
+    def radius(self) -> int:
+        """How many nodes away a neighbour can be that has a say."""
+        return int(np.ceil(CUT * self.sigma / self.spacing))
+
+    def nodes(self, window: Window) -> Window:
+        """The nodes that lie in a window of level 1 whose corner is a multiple of the spacing."""
+        s = self.spacing
+        return Window(window.y0 // s, window.x0 // s, -(-window.height // s), -(-window.width // s))
+
+    def region(self, nodes: Window) -> Window:
+        """The window of level 1 whose outlines and pixels have a say in the votes of `nodes`."""
+        wide, s = nodes.grow(self.radius + 1), self.spacing
+        return Window(wide.y0 * s, wide.x0 * s, wide.height * s, wide.width * s).grow(self.reach * self.factor + 8)
 
 
 def plan_searches(gsd: float) -> tuple[Search, ...]:
-    """Searches from coarse to fine for a scene of `gsd` metres."""
-    coarse = max((level for level in LEVELS if gsd * level <= COARSE_M), default=1)
-    factors = [level for level in sorted(LEVELS, reverse=True) if level <= coarse][: len(SIGMAS_M)]
-    reaches = [-(-REACH // factors[0]), *(AGAIN for _ in factors[1:])]
-    return tuple(
-        Search(factor, reach, max(sigma / gsd, SIGMA_PX))
-        for factor, reach, sigma in zip(factors, reaches, SIGMAS_M, strict=False)
-    )
+    """The passes, wide to narrow, for a scene of `gsd` metres: from the coarsest level a house is seen at."""
+    levels = [level for level in sorted(LEVELS, reverse=True) if gsd * level <= COARSE_M] or [1]
+    plan: list[Search] = []
+    for turn, (reach, metres, least) in enumerate(zip(REACHES, SIGMAS_M, SIGMAS_PX, strict=True), start=1):
+        factor = levels[min(turn, len(levels)) - 1]
+        if not plan:
+            reach = -(-reach // factor)
+        elif factor < plan[-1].factor:
+            reach = REACHES[-1]
+        plan.append(Search(factor, reach, max(metres / gsd, least), turn))
+    return tuple(plan)
 
 
-def gradients(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gradients (bands, h, w) in x and y of a stretched image; none where nodata is near."""
+def structure(image: Float32, valid: NDArray[np.bool_]) -> Float32:
+    """The image's structure (3, h, w): xx, xy, yy of the gradient summed over bands; none where nodata is near.
+
+    `image` (bands, h, w) stretched to 0..1. Compressed by the square root of the gradient, see SOFT.
+    """
     import cv2
 
-    near = np.ones((9, 9), np.uint8)  # the reach of the smoothing (3 px) and of the gradient (1 px)
+    near = np.ones((9, 9), np.uint8)  # the reach of the smoothing and of the gradient
     solid = cv2.erode(valid.astype(np.uint8), near, borderValue=0).astype(np.float32)
     solid /= 32  # Scharr's weights for a gradient a pixel
-    gx, gy = np.empty_like(image), np.empty_like(image)
-    for band, pixels in enumerate(image):
-        smooth = cv2.GaussianBlur(pixels, (0, 0), BLUR)
-        np.multiply(cv2.Scharr(smooth, cv2.CV_32F, 1, 0), solid, out=gx[band])
-        np.multiply(cv2.Scharr(smooth, cv2.CV_32F, 0, 1), solid, out=gy[band])
-    return gx, gy
+    out = np.zeros((3, *valid.shape), np.float32)
+    for pixels in image:
+        soft = cv2.GaussianBlur(pixels, (0, 0), BLUR)
+        gx = cv2.Scharr(soft, cv2.CV_32F, 1, 0) * solid
+        gy = cv2.Scharr(soft, cv2.CV_32F, 0, 1) * solid
+        out[0] += gx * gx
+        out[1] += gx * gy
+        out[2] += gy * gy
+    out /= np.sqrt(out[0] + out[2] + np.float32(SOFT * SOFT))
+    return out
 
 
-@dataclass(frozen=True, slots=True)
-class Shifts:
-    """What a search found for footprints: centre (n, 2) px of level 1, weight (n), shift (n, 2), confidence (n)."""
+def votes_of(
+    search: Search, tensor: Float32, corner: tuple[int, int], blocks: Iterable[Outlines], nodes: Window
+) -> tuple[Float32, Float32]:
+    """Votes (h, w, s, s) and px of outline that voted (h, w) at `nodes` grown by the radius, before smoothing.
 
-    centre: Float64
-    weight: Float64
-    shift: Float64
-    confidence: Float64
-
-    def table(self) -> Float64:
-        """The columns side by side: (n, 6) float64."""
-        return np.column_stack([self.centre, self.weight, self.shift, self.confidence])
-
-    @classmethod
-    def of(cls, table: Float64) -> Shifts:
-        """From `table()`'s columns."""
-        return cls(table[:, :2], table[:, 2], table[:, 3:5], table[:, 5])
-
-
-def centres(xy: Float64, starts: NDArray[np.int64]) -> Float64:
-    """Mean vertex of each run of vertices; `starts` (n + 1), no empty run."""
-    if len(starts) < 2:
-        return np.zeros((0, 2))
-    return np.asarray(np.add.reduceat(xy, starts[:-1]) / np.diff(starts)[:, None])
-
-
-def find_shifts(
-    volume: NDArray[np.float32], length: Float64, centre: Float64, own: int, search: Search
-) -> Shifts:
-    """Shifts of the first `own` footprints, from all footprints' volumes (n, s, s) and outline lengths (n)."""
-    neighbours, offsets, distance = near(centre, centre[:own], search.neighbourhood)
-    weights = np.exp(-0.5 * (distance / search.sigma) ** 2) * length[neighbours]
-    mixed = edges.mix(volume, neighbours, offsets, weights)
-    found = edges.peaks(mixed, volume[:own])
-    clear = 1.0 / (1.0 + np.exp(-(found[:, 2] - CLEAR_HALF) / CLEAR_SCALE))
-    confidence = np.where(found[:, 2] > 0, clear * np.clip(found[:, 3], 0.0, 1.0), 0.0)
-    return Shifts(centre[:own], np.where(found[:, 2] > 0, length[:own], 0.0), found[:, :2] * search.factor, confidence)
-
-
-def near(
-    points: Float64, around: Float64, radius: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
-    """Which of `points` (n, 2) lie within `radius` of each of `around` (m, 2).
-
-    Returns indices one place after the other, ascending within each, offsets (m + 1), and distances.
+    `tensor` covers `search.region(nodes)`, clipped to the scene, at the pass's level, and `corner` (y, x) is its
+    first pixel there. `blocks`: outlines (coords (n, 2) px of level 1, ring_offsets), in the order of their keys.
     """
-    from scipy.spatial import cKDTree
+    wide, size = nodes.grow(search.radius), 2 * search.reach + 1
+    factor, spacing = search.factor, search.spacing / search.factor
+    first = np.array([(wide.x0 + 0.5) * spacing - corner[1], (wide.y0 + 0.5) * spacing - corner[0]])
+    votes = np.zeros((wide.height, wide.width, size, size), np.float32)
+    weight = np.zeros((wide.height, wide.width), np.float32)
+    for coords, ring_offsets in blocks:
+        said, heard = np.zeros_like(votes), np.zeros_like(weight)
+        local = coords / factor - (corner[1], corner[0])
+        edges.vote(tensor, local, ring_offsets, search.reach, max(spacing / 2, 4.0), first, spacing, said, heard)
+        votes += said
+        weight += heard
+    return votes, weight
 
-    if len(points) == 0 or len(around) == 0:
-        return np.zeros(0, np.int64), np.zeros(len(around) + 1, np.int64), np.zeros(0)
-    lists = cKDTree(points).query_ball_point(around, radius, return_sorted=True)
-    counts = np.array([len(each) for each in lists], dtype=np.int64)
-    indices = np.concatenate([np.asarray(each, dtype=np.int64) for each in lists])
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    gap = points[indices] - np.repeat(around, counts, axis=0)
-    return indices, offsets, np.hypot(gap[:, 0], gap[:, 1])
 
+def find_shifts(search: Search, votes: Float32, weight: Float32) -> Float32:
+    """Shifts of the nodes from `votes_of`: weighted sums (4, h, w), Σ w·dx, Σ w·dy (px of level 1), Σ w, Σ w·clear.
 
-def move(xy: Float64, shifts: Shifts, search: Search) -> tuple[Float64, Float64]:
-    """Points (n, 2), px of level 1, moved by the neighbours' shifts; and the field's confidence there (n).
-
-    A point without neighbours stays, with confidence 0.
+    `w` is the px of outline that voted, fewer where the peak is not clear.
     """
-    values = np.column_stack([shifts.shift, shifts.confidence])
-    means = scatter.blend(xy, shifts.centre, values, shifts.weight, search.sigma, search.neighbourhood)
-    return xy + means[:, :2], means[:, 2]
+    deviation, margin = search.sigma / search.spacing, search.radius
+    inner = np.s_[margin:-margin, margin:-margin]
+    height, width, size, _ = votes.shape
+    planes = np.ascontiguousarray(np.moveaxis(votes.reshape(height, width, -1), -1, 0))
+    near = smooth.gaussian(planes, deviation, margin)[(slice(None), *inner)]
+    heard = smooth.gaussian(weight[None], deviation, margin)[(0, *inner)]
+    mixed = np.ascontiguousarray(np.moveaxis(near, 0, -1).reshape(-1, size, size))
+    mixed /= np.maximum(heard.reshape(-1, 1, 1), np.float32(1e-6))
+    found = edges.peaks(mixed)
+    say = heard * sure(found[:, 2]).reshape(heard.shape)
+    dx, dy, clear = (found[:, k].reshape(heard.shape) for k in range(3))
+    return np.stack([say * dx * search.factor, say * dy * search.factor, say, say * clear]).astype(np.float32)
+
+
+def sure(clear: Float64) -> Float64:
+    """How much say a peak has, 0..1, by its clearness; none without any."""
+    return np.where(clear > 0, 1.0 / (1.0 + np.exp(-(clear - CLEAR_HALF) / CLEAR_SCALE)), 0.0)
+
+
+def nodes_around(box: tuple[float, float, float, float], search: Search) -> Window:
+    """The nodes that the move of points in a box (x0, y0, x1, y1; px of level 1) needs."""
+    s, margin = search.spacing, search.radius + 2
+    x0, y0 = int(np.floor(box[0] / s)) - margin, int(np.floor(box[1] / s)) - margin
+    x1, y1 = int(np.ceil(box[2] / s)) + margin, int(np.ceil(box[3] / s)) + margin
+    return Window(y0, x0, y1 - y0, x1 - x0)
+
+
+def field_of(search: Search, sums: Float32) -> Float32:
+    """Normalised convolution of the nodes' sums (4, h, w): dx, dy (px of level 1), clearness, weight."""
+    wide = smooth.gaussian(sums, search.sigma / search.spacing, search.radius)
+    weight = wide[2]
+    field = wide[[0, 1, 3]] / np.maximum(weight, np.float32(1e-12))
+    return np.concatenate([np.where(weight > 1e-9, field, 0), weight[None]]).astype(np.float32)
+
+
+def move(xy: Float64, field: Float32, nodes: Window, search: Search) -> tuple[Float64, Float64]:
+    """Points (n, 2), px of level 1, moved by a field over `nodes`; and the clearness there (n)."""
+    value = sample.bilinear(field, xy / search.spacing - (nodes.x0, nodes.y0))
+    return xy + value[:, :2], value[:, 2]

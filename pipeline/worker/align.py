@@ -2,61 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import footprints, scene, store
-from pipeline.errors import StoreError
 from pipeline.grid import WINDOW, Window
 from pipeline.job import CADASTER, SCENE, Job, values_of
-from pipeline.job_stages import around, scaled
-from pipeline.kernels import edges
+from pipeline.job_stages import grid_of
 from pipeline.ledger import digest_of
 from pipeline.networks import run_windows
+from pipeline.ragged import offsets_of
 from pipeline.stages import align
+from pipeline.stages import gate as gate_stage
 from pipeline.stages import search as search_stage
+from pipeline.stages.gate import Gate, Verdicts
 from pipeline.stages.search import Search
 from pipeline.worker.entry import Row, row
+from pipeline.worker.placed import (
+    Points,
+    box_of,
+    moved_path,
+    read_common,
+    save_table,
+    verdicts_path,
+    vertices,
+)
 from pipeline.worker.scores import network_of, scene_of
 
 NODE = 8
 """Spacing, px of level 1, of the dense field's nodes: finer than anything that the smoothing keeps."""
 
 
-def search(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
-    """Shifts of a block's footprints, each agreed with its neighbours, those of other blocks included."""
-    step = of_stage(job, stage)
-    assert isinstance(step, Search)
-    factor, halo = step.factor, step.reach * step.factor + search_stage.SEEN
-    names = [key, *(other for other in payload["blocks"] if other != key)]
-    blocks = [footprints.read_block(job.work / CADASTER, name) for name in names]
-    points = [vertices(job, step, name) for name in names]
-    outer = around(box_of(np.concatenate(points)), 0).grow(halo)
-    kept = job.blocks().at(key).core.grow(int(step.neighbourhood) + halo)
-    region = scaled(Window(*_common(outer, kept)), 1, factor)
-    image = scene.read_stretched(scene_of(job), factor, region)
-    gx, gy = search_stage.gradients(image, scene.read_valid(scene_of(job), factor, region) != 0)
-    volumes, lengths, middles = [], [], []
-    for block, xy in zip(blocks, points, strict=True):
-        coords, ring_offsets, ring_row = block.outlines(xy)
-        local = coords / factor - (region.x0, region.y0)
-        volume, length = edges.evidence(gx, gy, local, ring_offsets, ring_row, len(block.rows), step.reach)
-        volumes.append(volume)
-        lengths.append(length)
-        middles.append(search_stage.centres(xy, block.row_vertices))
-    own = len(blocks[0].rows)
-    shifts = search_stage.find_shifts(
-        np.concatenate(volumes), np.concatenate(lengths), np.concatenate(middles), own, step
-    )
-    return [row(stage, key, "ok", save_table(shifts_path(job, step, key), shifts.table()), rows=own)]
-
-
 def field(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     """Weighted field of one tile at one step, from the polygons as the step before left them."""
-    step = of_stage(job, stage)
+    step = next(step for step in job.align_line if step.source == stage)
     assert isinstance(step, align.Step)
     halo = job.halos["alignment"]
     tile = job.grid(step.factor, halo).at(key)
@@ -103,90 +84,81 @@ def blank(job: Job, stage: str, key: str, status: str, name: str, window: Window
 
 
 def move(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
-    """Move a block's vertices by the step's stitched field."""
-    step = of_stage(job, stage)
+    """Move a block's vertices as far as a step says, or let through what the gate does."""
+    step = next(step for step in job.align_line if f"{step.name}-move" == stage)
+    block = footprints.read_block(job.work / CADASTER, key)
     xy = vertices(job, step, key)
-    if isinstance(step, Search):
-        moved, confidence = search_stage.move(xy, read_shifts(job, step, payload["blocks"]), step)
+    if isinstance(step, Gate):
+        moved, sure = gate_stage.move(block.xy, xy, read_verdicts(job, payload["blocks"]), step)
+        own = read_verdicts(job, [key])
+        counts = np.diff(block.row_vertices)
+        sure = np.where(np.repeat(own.weight, counts) > 0, np.repeat(own.confidence, counts), sure)
     else:
-        moved, confidence = by_field(job, step, xy)
-        if job.searches:  # what was found first was searched widest: its word on the place counts most
-            confidence = read_moved(job, job.align_line[len(job.searches) - 1], key)[:, 2]
-    digest = save_table(moved_path(job, step, key), np.column_stack([moved, confidence]))
+        moved, sure = by_nodes(job, step, xy, payload["holes"])
+    digest = save_table(moved_path(job, step, key), np.column_stack([moved, sure]))
     return [row(stage, key, "ok", digest, box=box_of(moved))]
 
 
 def displacement(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
-    """The dense field on one block: every node moved through all steps, as a vertex there would be."""
+    """The dense field on one block: every node moved through all steps, as a vertex there would be.
+
+    `folded` counts the nodes in reach of polygons where the field folds over itself: no negative Jacobian may
+    be where polygons are.
+    """
     core = job.blocks().at(key).core
     ys = np.arange(core.y0, core.y1, NODE) + NODE / 2
     xs = np.arange(core.x0, core.x1, NODE) + NODE / 2
     start = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    xy, confidence = start, np.zeros(len(start))
+    xy, sure = start + read_common(job), np.zeros(len(start))
     for step in job.align_line:
-        if isinstance(step, Search):
-            near = [name for name in nearby(job, core) if name not in payload["unmoved"]]
-            near = [name for name in near if close(job, name, xy, step)]
-            xy, confidence = search_stage.move(xy, read_shifts(job, step, near), step)
+        if isinstance(step, Gate):
+            xy, sure = gate_stage.move(start, xy, read_verdicts(job, payload["near"][key]), step)
         else:
-            xy, seen = by_field(job, step, xy)
-            confidence = confidence if job.searches else seen
-    values = np.concatenate(((xy - start).T, confidence[None])).astype(np.float32)
+            xy, _ = by_nodes(job, step, xy, payload["holes"].get(step.source, []))
+    values = np.concatenate(((xy - start).T, sure[None])).astype(np.float32)
+    values[:, sure == 0] = 0  # beyond every polygon's reach nobody says anything
     values = values.reshape(3, len(ys), len(xs))
     window = Window(core.y0 // NODE, core.x0 // NODE, len(ys), len(xs))
     if not values.any():
         return [blank(job, stage, key, "empty", stage, window, 3)]
     store.write(store.open_array(job.work / SCENE, values_of("displacement")), window, values)
-    return [row(stage, key, "ok", digest_of(values.tobytes()))]
+    return [row(stage, key, "ok", digest_of(values.tobytes()), folded=folded(values))]
 
 
-def by_field(
-    job: Job, step: align.Step, xy: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (n, 2), px of level 1, moved by a network step's stitched field; and confidence (n)."""
-    region = align.cells_around(box_of(xy), step.factor)
-    sums = read_sums(job, step, region)
+def folded(values: NDArray[np.float32]) -> int:
+    """How many cells of a field (3, h, w: dx, dy in px, confidence; a node each NODE px) are turned inside out."""
+    dx, dy, sure = values
+    if min(dx.shape) < 2:
+        return 0
+    xx, xy = np.diff(dx, axis=1)[:-1] / NODE, np.diff(dx, axis=0)[:, :-1] / NODE
+    yx, yy = np.diff(dy, axis=1)[:-1] / NODE, np.diff(dy, axis=0)[:, :-1] / NODE
+    known = (sure[:-1, :-1] > 0) & (sure[1:, :-1] > 0) & (sure[:-1, 1:] > 0) & (sure[1:, 1:] > 0)
+    return int((((1 + xx) * (1 + yy) - xy * yx <= 0) & known).sum())
+
+
+def by_nodes(job: Job, step: Search | align.Step, xy: Points, holes: list[str]) -> tuple[Points, Points]:
+    """Points (n, 2), px of level 1, moved by a step's stitched field; and how sure it is there (n)."""
+    box = box_of(xy)
+    region = search_stage.nodes_around(box, step) if isinstance(step, Search) else align.cells_around(box, step.factor)
+    sums = store.read(store.open_array(job.work / SCENE, values_of(step.name)), region)
+    grid = grid_of(job, step.source)
+    assert grid is not None
+    for key in holes:  # what an earlier run left where this one failed says nothing
+        core = grid.at(key).core
+        gone = step.nodes(core) if isinstance(step, Search) else align.cell_windows(core)
+        y0, x0 = max(gone.y0 - region.y0, 0), max(gone.x0 - region.x0, 0)
+        sums[:, y0 : max(gone.y1 - region.y0, 0), x0 : max(gone.x1 - region.x0, 0)] = 0
     if not sums[2].any():
         return xy, np.zeros(len(xy))
-    return align.move(xy, align.smooth_field(sums, step.factor), region, step.factor)
+    if isinstance(step, align.Step):
+        return align.move(xy, align.smooth_field(sums, step.factor), region, step.factor)
+    return search_stage.move(xy, search_stage.field_of(step, sums), region, step)
 
 
-def box_of(xy: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Bounding box x0, y0, x1, y1 of points."""
-    (x0, y0), (x1, y1) = xy.min(axis=0), xy.max(axis=0)
-    return float(x0), float(y0), float(x1), float(y1)
-
-
-def shifts_path(job: Job, step: Search, key: str) -> Path:
-    """Where the shifts that a search found for a block lie."""
-    return job.work / CADASTER / step.name / f"{key}.shifts.npy"
-
-
-def read_shifts(job: Job, step: Search, blocks: list[str]) -> search_stage.Shifts:
-    """The shifts found for the footprints of several blocks; those of failed ones are missing."""
-    paths = [shifts_path(job, step, key) for key in blocks]
-    tables = [np.load(path, allow_pickle=False) for path in paths if path.exists()]
-    return search_stage.Shifts.of(np.concatenate([np.zeros((0, 6)), *tables]))
-
-
-def nearby(job: Job, core: Window) -> list[str]:
-    """Keys of blocks that own footprints and lie around `core`, with room for what sticks out of them."""
-    owning = set(footprints.block_keys(job.work / CADASTER))
-    return [tile.key for tile in job.blocks().touching(core.grow(scene.BLOCK)) if tile.key in owning]
-
-
-def close(job: Job, key: str, xy: NDArray[np.float64], step: Search) -> bool:
-    """Whether a block's footprints can have a say on the points `xy`."""
-    x0, y0, x1, y1 = box_of(vertices(job, step, key))
-    near = box_of(xy)
-    reach = step.neighbourhood
-    return x0 - reach < near[2] and x1 + reach > near[0] and y0 - reach < near[3] and y1 + reach > near[1]
-
-
-def _common(one: Window, other: Window) -> tuple[int, int, int, int]:
-    """The pixels of both windows: y0, x0, height, width."""
-    y0, x0 = max(one.y0, other.y0), max(one.x0, other.x0)
-    return y0, x0, max(min(one.y1, other.y1) - y0, 1), max(min(one.x1, other.x1) - x0, 1)
+def read_verdicts(job: Job, blocks: list[str]) -> Verdicts:
+    """What the footprints of several blocks say of their moves."""
+    tables = [np.load(verdicts_path(job, key), allow_pickle=False) for key in blocks]
+    return Verdicts.of(np.concatenate([np.zeros((0, 5)), *tables]))
 
 
 def draw(job: Job, step: align.Step, blocks: list[str], moved: bool = True) -> align.Drawing | None:
@@ -200,8 +172,8 @@ def draw(job: Job, step: align.Step, blocks: list[str], moved: bool = True) -> a
     if not parts:
         return None
     coords = np.concatenate([part[0] for part in parts])
-    rings = footprints.offsets_of(np.concatenate([np.diff(part[1]) for part in parts]))
-    polygons = footprints.offsets_of(np.concatenate([np.diff(part[2]) for part in parts]))
+    rings = offsets_of(np.concatenate([np.diff(part[1]) for part in parts]))
+    polygons = offsets_of(np.concatenate([np.diff(part[2]) for part in parts]))
     starts = rings[polygons[:-1]]
     low = np.minimum.reduceat(coords, starts)
     high = np.maximum.reduceat(coords, starts)
@@ -212,42 +184,3 @@ def to_gray(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of the first three bands, or the first one of an image with fewer: (h, w) float32."""
     bands = image[:3] if image.shape[0] >= 3 else image[:1]
     return bands.mean(axis=0, dtype=np.float32)
-
-
-def read_sums(job: Job, step: align.Step, region: Window) -> NDArray[np.float32]:
-    """Weighted sums (4, h, w) of a step over a window of cells; zero outside the scene."""
-    return store.read(store.open_array(job.work / SCENE, values_of(step.name)), region)
-
-
-def vertices(job: Job, step: Search | align.Step, key: str) -> NDArray[np.float64]:
-    """A block's vertices (n, 2), px of level 1, before `step`."""
-    position = job.align_line.index(step)
-    if position == 0:
-        return footprints.read_block(job.work / CADASTER, key).xy
-    return read_moved(job, job.align_line[position - 1], key)[:, :2]
-
-
-def moved_path(job: Job, step: Search | align.Step, key: str) -> Path:
-    """Where a block's vertices lie after `step`."""
-    return job.work / CADASTER / step.name / f"{key}.npy"
-
-
-def read_moved(job: Job, step: Search | align.Step, key: str) -> NDArray[np.float64]:
-    """A block's vertices after `step` and their confidence: (n, 3) float64."""
-    path = moved_path(job, step, key)
-    try:
-        table: NDArray[np.float64] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run again") from None
-    return table
-
-
-def save_table(path: Path, table: NDArray[np.float64]) -> str:
-    """Write a table whole or not at all; returns its digest."""
-    footprints.save(path, table)
-    return digest_of(np.ascontiguousarray(table).tobytes())
-
-
-def of_stage(job: Job, stage: str) -> Search | align.Step:
-    """The search or step that a phase belongs to."""
-    return next(step for step in job.align_line if stage.startswith(f"{step.name}-"))

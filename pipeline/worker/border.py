@@ -19,8 +19,9 @@ from pipeline.job import Job
 from pipeline.ledger import digest_of
 from pipeline.networks import centre_crop
 from pipeline.stages import align, classify, mask, refine
-from pipeline.worker.align import box_of, draw, to_gray
+from pipeline.worker.align import draw, to_gray
 from pipeline.worker.entry import Row, row
+from pipeline.worker.placed import box_of
 from pipeline.worker.scores import network_of, scene_of
 
 LARGER = 3

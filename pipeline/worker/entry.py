@@ -30,7 +30,16 @@ HANDLERS = {
     "export": ("pipeline.worker.products", "export"),
     "conflate": ("pipeline.worker.products", "conflate"),
 }
-"""Which function does a stage's tasks; the alignment's steps are found by their ending."""
+"""Which function does a stage's tasks."""
+
+ALIGNMENT = {
+    "common": "pipeline.worker.search",
+    "search": "pipeline.worker.search",
+    "check": "pipeline.worker.search",
+    "field": "pipeline.worker.align",
+    "move": "pipeline.worker.align",
+}
+"""Where the function lies that does an alignment's phase; it is named as the phase ends."""
 
 
 def run_task(folder: str, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
@@ -67,8 +76,9 @@ def peak_rss_mb() -> float:
 
 
 def _handler(stage: str) -> Any:
-    if stage.endswith(("-search", "-field", "-move")):
-        return getattr(import_module("pipeline.worker.align"), stage.rsplit("-", 1)[1])
+    ending = stage.rsplit("-", 1)[1] if stage.startswith("align-") else ""
+    if ending in ALIGNMENT:
+        return getattr(import_module(ALIGNMENT[ending]), ending)
     module, name = HANDLERS[stage]
     return getattr(import_module(module), name)
 

@@ -16,7 +16,8 @@ from pipeline.export.vectors import free_names, write_geoparquet
 from pipeline.grid import Window
 from pipeline.job import CADASTER, Job
 from pipeline.putback import STATUSES, put_back
-from pipeline.worker.align import read_moved
+from pipeline.stages.gate import ABSTAIN
+from pipeline.worker.placed import read_moved
 from pipeline.worker.scene import working_of
 from pipeline.worker.scores import scene_of
 from pipeline.worker.split import part_path
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 Products = tuple[list[Path], dict[str, Any]]
 
-ALIGNED = ("dx_m", "dy_m", "confidence", "status", "image_date", "input_row")
-"""Columns that the aligned cadaster gains; an input's column of the same name becomes `input_<name>`."""
+ALIGNED = ("dx_m", "dy_m", "confidence", "status", "review", "image_date", "input_row")
+"""Columns that the aligned cadaster gains, `review` where a row stayed because nothing made it sure; an input's
+column of the same name becomes `input_<name>`."""
 JUDGED = (STATUSES.index("moved"), STATUSES.index("unmoved"))
 """Statuses of rows that the image had something to say about; others have no confidence."""
 PIECE = 50_000
@@ -56,12 +58,12 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
         block = footprints.read_block(folder, key)
         # What could not be read is a failure, not a fact about the image.
         nodata[block.rows[block.row_means(_inside(block.xy, unread).astype(float)) > 0]] = False
-    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move)
     confidence = np.full(len(cadaster), np.nan)
     for key in footprints.block_keys(folder):
         if key not in missing:
             block = footprints.read_block(folder, key)
             confidence[block.rows] = block.row_means(read_moved(job, last, key)[:, 2])
+    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move, confidence, ABSTAIN)
     confidence[~np.isin(back.status, JUDGED)] = np.nan
 
     renamed = free_names(cadaster.table.column_names, ALIGNED)
@@ -70,6 +72,7 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
     table = table.append_column("dy_m", pa.array(back.dy_m))
     table = table.append_column("confidence", pa.array(confidence, mask=np.isnan(confidence)))
     table = table.append_column("status", pa.array(np.array(STATUSES, dtype=object)[back.status], pa.string()))
+    table = table.append_column("review", pa.array(back.abstained))
     if job.sort:
         table = table.append_column("input_row", pa.array(np.arange(len(table))))
     date = scene_of(job).image_date
@@ -81,6 +84,7 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
     write_geoparquet(path, table, cadaster.crs, geometry=name, sort="hilbert" if job.sort else None)
     counts = np.bincount(back.status, minlength=len(STATUSES)).tolist()
     figures = {"rows": len(cadaster), "rows_by_status": dict(zip(STATUSES, counts, strict=True)), "renamed": renamed}
+    figures |= {"abstained": int(back.abstained.sum())}
     return _with_copies(job, path), figures
 
 

@@ -1,0 +1,108 @@
+"""Tasks of the evidence search: the common shift, one block's nodes, and how sure each footprint is in the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import footprints, scene, store
+from pipeline.grid import Window, level_shape
+from pipeline.job import CADASTER, SCENE, Job, values_of
+from pipeline.job_stages import around, scaled
+from pipeline.kernels import edges
+from pipeline.ledger import digest_of
+from pipeline.stages import common as common_stage
+from pipeline.stages import gate as gate_stage
+from pipeline.stages import search as search_stage
+from pipeline.stages.gate import Gate, Verdicts
+from pipeline.stages.search import Search
+from pipeline.worker.entry import Row, row
+from pipeline.worker.placed import (
+    box_of,
+    common_path,
+    outlines_within,
+    read_moved,
+    save_table,
+    verdicts_path,
+    vertices,
+)
+from pipeline.worker.scores import scene_of
+
+
+def structure_of(job: Job, level: int, region: Window) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """The image's structure over the pixels of `level` under a region of level 1, and its first one (y, x)."""
+    there = scaled(region, 1, level).clip(level_shape(job.shape, level))
+    if not there.area:
+        return np.zeros((3, 0, 0), np.float32), (there.y0, there.x0)
+    image = scene.read_stretched(scene_of(job), level, there)
+    return search_stage.structure(image, scene.read_valid(scene_of(job), level, there) != 0), (there.y0, there.x0)
+
+
+def common(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
+    """The shift that the whole cadaster has in common, from some of its blocks."""
+    factor = common_stage.factor_of(job.gsd)
+    rated, heard = np.zeros(()), 0.0
+    for name in payload["blocks"]:
+        block = footprints.read_block(job.work / CADASTER, name)
+        coords, ring_offsets, _ = block.outlines()
+        if len(ring_offsets) < 2:
+            continue
+        tensor, corner = structure_of(job, factor, around(box_of(coords), common_stage.REACH + 8 * factor))
+        local = coords / factor - (corner[1], corner[0])
+        said, length = common_stage.ratings(tensor, (local, ring_offsets), factor)
+        rated, heard = rated + said, heard + length
+    found = common_stage.decide(rated / heard, factor) if heard else common_stage.Common(0.0, 0.0, 0.0, 0.0)
+    digest = save_table(common_path(job), np.array([found.dx, found.dy]))
+    figures = {"dx": found.dx, "dy": found.dy, "clear": round(found.clear, 3), "near": round(found.near, 3)}
+    return [row(stage, key, "ok", digest, **figures)]
+
+
+def search(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
+    """Shifts of the nodes of one block of the scene, from all outlines that have a say there."""
+    step = next(step for step in job.align_line if step.source == stage)
+    assert isinstance(step, Search)
+    nodes = step.nodes(job.blocks().at(key).core)
+    region = step.region(nodes)
+    outlines = []
+    for name in sorted(payload["blocks"]):
+        block = footprints.read_block(job.work / CADASTER, name)
+        seen = outlines_within(block, vertices(job, step, name), region)
+        if len(seen[1]) > 1:
+            outlines.append(seen)
+    tensor, corner = structure_of(job, step.factor, region) if outlines else (np.zeros((3, 0, 0), np.float32), (0, 0))
+    array = store.open_array(job.work / SCENE, values_of(step.name))
+    sums = np.zeros((4, nodes.height, nodes.width), np.float32)
+    if tensor.any():
+        votes, weight = search_stage.votes_of(step, tensor, corner, outlines, nodes)
+        sums = search_stage.find_shifts(step, votes, weight)
+    store.write(array, nodes, sums)
+    return [row(stage, key, "ok" if sums[2].any() else "empty", digest_of(sums.tobytes()))]
+
+
+def check(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
+    """How sure each footprint of a block may be of all its moves, and how far it went."""
+    line = job.align_line
+    gate = line[-1]
+    assert isinstance(gate, Gate)
+    block = footprints.read_block(job.work / CADASTER, key)
+    xy = vertices(job, gate, key)
+    coords, ring_offsets, ring_row = block.outlines(xy)
+    own, length = np.zeros(len(block.rows)), np.zeros(len(block.rows))
+    if len(ring_offsets) > 1:
+        tensor, corner = structure_of(job, 1, around(box_of(coords), gate_stage.REACH + 8))
+        local = coords - (corner[1], corner[0])
+        fit, length = edges.rate(tensor, local, ring_offsets, ring_row, len(block.rows), gate_stage.REACH)
+        own = edges.peaks(fit)[:, 3]
+    searches = [step for step in line if isinstance(step, Search)]
+    if searches:
+        tables = [read_moved(job, step, key) for step in searches]
+        went = [block.row_means(b[:, :2] - a[:, :2]) for a, b in zip(tables[:-1], tables[1:], strict=True)]
+        second, third = (np.hypot(*shift.T) for shift in went)
+        confidence = gate_stage.confidence_of(block.row_means(tables[0][:, 2]), second, third, own)
+    else:
+        confidence = block.row_means(read_moved(job, line[-2], key)[:, 2])
+    square = block.row_means(((xy - block.xy) ** 2).sum(axis=1))
+    verdicts = Verdicts(block.row_means(xy), length, confidence, square)
+    return [row(stage, key, "ok", save_table(verdicts_path(job, key), verdicts.table()))]
