@@ -7,18 +7,25 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from models.double_unet import DoubleUNet
+from models.double_unet_scales import DoubleUNetScales
 from training.align_chain import Case, ChainSettings, make_case, misaligned, step
 from training.areas import split
 from training.chips import load_scenes
 from training.metrics import summary, vertex_errors
 
+if TYPE_CHECKING:
+    from catalogs.cards import ModelCard
+
 logger = logging.getLogger(__name__)
+
+Network = DoubleUNet | DoubleUNetScales
+"""One network for every factor, or one for each."""
 
 CASES = {"banepa_np": 1400, "massachusetts_us_b": 1200, "zanzibar_tz_b": 1400, "catanduanes_ph_b": 1400}
 """Evaluation areas and the side, px, of the middle part that is scored (a choice of settings needs no more)."""
@@ -80,15 +87,20 @@ def settings_for(gsd: float, largest: float, coarsest: float = COARSEST_GSD) -> 
     return ChainSettings(steps=tuple(steps or [(1, 48.0)]))
 
 
+def at(network: Network, factor: int) -> DoubleUNet:
+    """The network that the chain takes at `factor`."""
+    return network.at(factor) if isinstance(network, DoubleUNetScales) else network
+
+
 def score(
-    network: DoubleUNet, case: Case, settings: ChainSettings, largest: float, seeds: Iterable[int], device: str = "cpu"
+    network: Network, case: Case, settings: ChainSettings, largest: float, seeds: Iterable[int], device: str = "cpu"
 ) -> list[dict[str, Any]]:
     """One row before the chain and one after each step, over all fields together: summary in px and metres."""
     cadasters = misaligned(case, largest, list(seeds))
     rows = [_row(case, "before", cadasters, 0.0)]
     began = time.monotonic()
     for factor, sigma in settings.steps:
-        cadasters = [step(network, case, coords, factor, sigma, settings, device) for coords in cadasters]
+        cadasters = [step(at(network, factor), case, coords, factor, sigma, settings, device) for coords in cadasters]
         rows.append(_row(case, f"factor {factor}", cadasters, time.monotonic() - began))
     return rows
 
@@ -100,23 +112,34 @@ def _row(case: Case, stage: str, cadasters: Sequence[Any], seconds: float) -> di
 
 
 def score_checkpoint(data: Path, out: Path, device: str = "cpu", fields: int = 2) -> list[dict[str, Any]]:
-    """Score a training's checkpoint with the default settings on CASES, fields of 32 and 8 px; also written to
-    `out/evaluation.json`."""
-    network = load_trained(out).to(device)
-    rows = []
+    """score_network of a training's checkpoint; also written to `out/evaluation.json`."""
+    return score_network(load_trained(out), data, out / "evaluation.json", device, fields)
+
+
+def score_network(
+    network: Network, data: Path, to: Path, device: str = "cpu", fields: int = 2
+) -> list[dict[str, Any]]:
+    """Score a network with the default settings on CASES, fields of 32 and 8 px; also written to the file `to`."""
+    network, rows = network.to(device), []
     for case in load_cases(data, CASES):
         for largest in (32.0, 8.0):
             settings = settings_for(case.gsd, largest)
             for row in score(network, case, settings, largest, range(fields), device):
                 rows.append({"largest": largest, **row})
                 logger.info("%s", rows[-1])
-    (out / "evaluation.json").write_text(json.dumps(rows, indent=1))
+    to.write_text(json.dumps(rows, indent=1))
     return rows
 
 
-def write_card(out: Path, folder: Path, rows: Sequence[dict[str, Any]], name: str = "alignment-zampieri") -> None:
-    """Card and weights of a checkpoint in `folder/name`, with the scores of `rows` (as score_checkpoint gives
-    them): before and after the whole chain for each scene and largest displacement, px of full resolution."""
+def write_card(
+    network: Network,
+    folder: Path,
+    rows: Sequence[dict[str, Any]],
+    name: str = "alignment-zampieri",
+    fails: Sequence[str] = FAILS,
+) -> ModelCard:
+    """Card and weights of a network in `folder/name`, with the scores of `rows` (as score_network gives them):
+    before and after the whole chain for each scene and largest displacement, px of full resolution."""
     from catalogs.cards import save_card
     from training.areas import EVALUATION_SCENES
 
@@ -127,24 +150,24 @@ def write_card(out: Path, folder: Path, rows: Sequence[dict[str, Any]], name: st
         for row in chosen:
             for figure in ("median", "mean", "within_2", "within_4"):
                 scores[f"{row['scene']}_{row['largest']:g}px_{when}_{figure}"] = row[figure]
-    save_card(
+    return save_card(
         folder,
         name=name,
         task="alignment",
-        network="double_unet",
+        network="double_unet_scales" if isinstance(network, DoubleUNetScales) else "double_unet",
         settings={},
         bands=1,
         gsd=(0.1, 1.2),
         native_gsd=0.15,
         classes=(),
-        halo=DoubleUNet.halo,
-        stride=DoubleUNet.stride,
+        halo=network.halo,
+        stride=network.stride,
         licence="Apache-2.0",
         trained_on=TRAINED_ON,
         evaluated_on=("banepa_np (northern block)", *EVALUATION_SCENES[:3]),
         scores=scores,
-        fails=FAILS,
-        weights=load_trained(out).state_dict(),
+        fails=tuple(fails),
+        weights=network.state_dict(),
         extra={
             "chain": {"steps": [list(s) for s in ChainSettings().steps], "outline": 1.0, "inside": 0.1},
             "coarsest_gsd": COARSEST_GSD,

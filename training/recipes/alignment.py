@@ -2,6 +2,7 @@
 
     python -m training.recipes.alignment --data DIR --out DIR            # train; continues where it stopped
     python -m training.recipes.alignment --data DIR --out DIR --evaluate # score the chain on held-out areas
+    python -m training.recipes.alignment --data DIR --out DIR --init alignment-zampieri --factor 4  # fine-tune
 
 A plain training stays at the error of the zero field for long. Two things free it: the true polygons' raster
 is blended into the image and faded out over the first steps, and a throw-away head has the image tower
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from catalogs.cards import load_card, load_weights
 from models.double_unet import DoubleUNet, Maps, centred
+from pipeline.errors import SettingsError
 from training.areas import split
 from training.chips import load_scenes
 from training.deform import gaussian_field
 from training.loop import fit
 from training.objectives import displacement_loss, segmentation_loss
-from training.patches import Patch, PreparedScene, cut, prepare
+from training.patches import LEVELS, Patch, PreparedScene, cut, prepare
 
 WEIGHTS = {
     "banepa": 0.5,
@@ -71,6 +75,20 @@ class AlignmentTrainee(nn.Module):
             margin = (up.shape[-1] - side) // 2
             logits = logits + up[..., margin : margin + side, margin : margin + side]
         return logits
+
+    def start_from(self, card: str) -> None:
+        """Take the network's weights from a card: a shipped one's name, or a card's folder.
+
+        The readouts are new and begin at 0, so that they learn to read the maps before they change them.
+        """
+        folder = Path(card)
+        given = (folder / "card.json").is_file()
+        known = load_card(folder.resolve().name, folder.resolve().parent) if given else load_card(card)
+        if known.network != "double_unet":
+            raise SettingsError(f"--init {card}: its network is {known.network}; give a card of a double_unet")
+        self.network.load_state_dict(load_weights(known))
+        for parameter in self.readouts.parameters():
+            nn.init.zeros_(parameter)
 
 
 def to_batch(pairs: Sequence[tuple[Patch, Patch]], device: str = "cpu") -> dict[str, Tensor]:
@@ -131,6 +149,23 @@ def place_weights(scenes: Sequence[PreparedScene]) -> np.ndarray[Any, np.dtype[n
     return np.asarray(weights / weights.sum())
 
 
+def turned(patch: Patch, quarters: int) -> Patch:
+    """The patch turned by `quarters` anticlockwise as seen (y down), with its vectors. Exact."""
+    arrays = {each.name: np.rot90(getattr(patch, each.name), quarters, (-2, -1)) for each in fields(Patch)}
+    for _ in range(quarters):
+        dx, dy = arrays["target"]
+        arrays["target"] = np.stack([dy, -dx])
+    return Patch(**arrays)
+
+
+def scenes_at(scenes: Sequence[PreparedScene], factor: int) -> list[PreparedScene]:
+    """The scenes whose pixels at `factor` are within COARSEST_GSD; SettingsError where none is."""
+    kept = [scene for scene in scenes if scene.gsd * factor <= COARSEST_GSD * 1.01]
+    if not kept:
+        raise SettingsError(f"--factor {factor}: every scene is coarser than {COARSEST_GSD} m; take a smaller")
+    return kept
+
+
 def main(
     data: Path,
     out: Path,
@@ -139,35 +174,53 @@ def main(
     minutes: float | None = None,
     batch: int = 4,
     output: int = 48,
-    lr: float = 1e-3,
-    curriculum: int = 500,
+    lr: float | None = None,
+    curriculum: int | None = None,
     auxiliary: float = 10.0,
     tower_only: int = 4,
     seed: int = 0,
     device: str = "cpu",
+    init: str | None = None,
+    factor: int | None = None,
+    scenes: tuple[list[PreparedScene], PreparedScene] | None = None,
 ) -> None:
     """Train into `out` (log.jsonl, checkpoint.*), at most `steps` steps or `minutes` minutes of training.
 
     A step takes `batch` pairs of patches, and `tower_only` more that only teach the image tower to segment, at a
     fifth of the cost: what the tower sees limits a short training.
+
+    `init` (a card's name or folder) gives the first weights: `lr` is then 3e-4 rather than 1e-3, and `curriculum` 0
+    rather than 500, as the image tower sees already. `factor` keeps to patches at native GSD x factor, in the
+    eight exact symmetries, of the scenes that are fine enough. `scenes` are prepare_all's, where already made.
     """
     torch.manual_seed(seed)
-    train, held_out = prepare_all(data)
-    weights, bank = place_weights(train), field_bank(seed)
+    lr = (1e-3 if init is None else 3e-4) if lr is None else lr
+    curriculum = (500 if init is None else 0) if curriculum is None else curriculum
     trainee = AlignmentTrainee().to(device)
+    if init is not None:
+        trainee.start_from(init)
+    train, held_out = prepare_all(data) if scenes is None else scenes
+    train = train if factor is None else scenes_at(train, factor)
+    weights, bank = place_weights(train), field_bank(seed)
     halo = DoubleUNet.halo
 
     def sample(scene: PreparedScene, rng: np.random.Generator, factor: float | None = None) -> tuple[Patch, Patch]:
         field = bank[rng.integers(len(bank))]
         return cut(scene, rng, field, output=output, halo=halo, coarsest=COARSEST_GSD, factor=factor)
 
+    def training_sample(scene: PreparedScene, rng: np.random.Generator) -> tuple[Patch, Patch]:
+        if factor is None:
+            return sample(scene, rng)
+        (one, other), quarters = sample(scene, rng, factor), int(rng.integers(4))  # cut mirrors, but turns none
+        return turned(one, quarters), turned(other, quarters)
+
     def batch_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         chosen = rng.choice(len(train), batch, p=weights)
-        patches = to_batch([sample(train[i], rng) for i in chosen], device)
+        patches = to_batch([training_sample(train[i], rng) for i in chosen], device)
         figures = losses(trainee, patches, blends(step, curriculum, rng, batch).to(device), auxiliary)
         if tower_only:
             chosen = rng.choice(len(train), tower_only, p=weights)
-            seen = to_batch([sample(train[i], rng) for i in chosen], device)
+            seen = to_batch([training_sample(train[i], rng) for i in chosen], device)
             figures["tower"] = segmentation_of(
                 trainee.segment(trainee.network.image_tower(centred(seen["image"]))), seen
             )
@@ -175,13 +228,14 @@ def main(
         return figures
 
     probe_rng = np.random.default_rng([seed, 77])
-    probes = {f: to_batch([sample(held_out, probe_rng, f) for _ in range(12)], device) for f in (1.0, 2.0, 4.0, 8.0)}
+    factors = LEVELS if factor is None else (factor,)
+    probes = {f: to_batch([sample(held_out, probe_rng, f) for _ in range(12)], device) for f in factors}
 
     def evaluate() -> dict[str, Any]:
         result = {}
-        for factor, patches in probes.items():
+        for at, patches in probes.items():
             figures = losses(trainee, patches, 0.0, 0.0)
-            result[f"ratio_{factor:g}"] = round(float(figures["error"] / figures["zero"]), 4)
+            result[f"ratio_{at:g}"] = round(float(figures["error"] / figures["zero"]), 4)
         return result
 
     fit(
@@ -223,14 +277,16 @@ def main_cli(arguments: Sequence[str] | None = None) -> None:
     for option in ("steps", "batch", "tower_only", "output", "curriculum", "seed"):
         parser.add_argument(f"--{option.replace('_', '-')}", type=int, default=argparse.SUPPRESS)
     parser.add_argument("--device", default=argparse.SUPPRESS)
+    parser.add_argument("--init", default=argparse.SUPPRESS, help="start from this card: its name or its folder")
+    parser.add_argument("--factor", type=int, choices=LEVELS, default=argparse.SUPPRESS, help="only native GSD x this")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given = vars(parser.parse_args(arguments))
     if given.pop("evaluate"):
-        from training.align_scores import score_checkpoint, write_card
+        from training.align_scores import load_trained, score_checkpoint, write_card
 
         rows = score_checkpoint(given["data"], given["out"], device=given.get("device", "cpu"))
         if given.get("card"):
-            write_card(given["out"], given["card"], rows)
+            write_card(load_trained(given["out"]), given["card"], rows)
     else:
         given.pop("card")
         main(**given)
