@@ -1,0 +1,123 @@
+"""The gate: small moves are taken back, large ones kept, and confidence says what each piece of evidence does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.stages import gate
+from pipeline.stages.gate import LOUD, QUIET, Gate, Verdicts
+
+GATE = Gate(0.3)
+
+
+def neighbours(far: float, count: int = 60, seed: int = 0, confidence: float = 0.7) -> Verdicts:
+    """Footprints over 600 × 600 px that all went `far` px."""
+    rng = np.random.default_rng(seed)
+    weight = rng.uniform(20, 80, count)
+    return Verdicts(rng.random((count, 2)) * 600, weight, np.full(count, confidence), np.full(count, far**2))
+
+
+def places(seed: int = 1, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Where points were, and where they are."""
+    rng = np.random.default_rng(seed)
+    start = rng.random((count, 2)) * 600
+    return start, start + rng.normal(0, 3, (count, 2))
+
+
+@given(st.floats(0, QUIET - 1e-6))
+@settings(deadline=None)  # the kernel is compiled in one of them
+def test_what_is_quiet_stays_to_the_bit(far: float) -> None:
+    start, moved = places()
+    found, confidence = gate.move(start, moved, neighbours(far), GATE)
+    assert (found == start).all()
+    np.testing.assert_allclose(confidence, 0.7)
+
+
+@given(st.floats(LOUD + 1e-6, 200))
+@settings(deadline=None)
+def test_what_is_loud_moves_all_the_way(far: float) -> None:
+    start, moved = places()
+    found, _ = gate.move(start, moved, neighbours(far), GATE)
+    np.testing.assert_allclose(found, moved, rtol=0, atol=1e-9)
+
+
+def test_the_share_grows_smoothly_from_none_to_all() -> None:
+    start, moved = np.array([[300.0, 300.0]]), np.array([[310.0, 300.0]])
+    far = np.linspace(QUIET - 0.1, LOUD + 0.1, 601)
+    share = np.array([gate.move(start, moved, neighbours(f), GATE)[0][0, 0] - 300 for f in far]) / 10
+    slope = np.diff(share) / np.diff(far)
+    assert share[0] == 0 and share[-1] == pytest.approx(1)
+    assert (slope >= -1e-9).all() and slope.max() == pytest.approx(1.5 / (LOUD - QUIET), rel=0.01)
+    assert np.abs(np.diff(slope)).max() < 0.05  # no kink, at the ends neither
+    assert share[300] == pytest.approx(0.5, abs=0.01)
+
+
+def test_neighbours_count_by_nearness_and_length_and_no_further_than_the_cut() -> None:
+    centre = np.array([[300.0, 300.0], [300.0 + GATE.sigma, 300.0]])
+    near = Verdicts(centre, np.array([30.0, 50.0]), np.array([0.9, 0.1]), np.array([0.0, 100.0]))
+    confidence = gate.move(centre[:1], centre[:1], near, GATE)[1]
+    weights = np.array([30.0, 50.0 * np.exp(-0.5)])
+    assert confidence[0] == pytest.approx(weights @ (0.9, 0.1) / weights.sum())
+    far = np.array([[300.0 - GATE.neighbourhood * 1.1, 300.0]])
+    assert gate.move(far, far + 5, near, GATE)[1] == 0
+
+
+def test_points_without_neighbours_pass_with_no_confidence() -> None:
+    start, moved = places()
+    for near in (Verdicts.of(np.zeros((0, 5))), Verdicts.of(np.tile([9e5, 9e5, 50.0, 0.9, 0.0], (3, 1)))):
+        found, confidence = gate.move(start, moved, near, GATE)
+        np.testing.assert_allclose(found, moved, rtol=0, atol=1e-9)
+        assert not confidence.any()
+
+
+def test_shared_vertices_move_alike_whatever_row_they_are_of() -> None:
+    rng = np.random.default_rng(3)
+    start, moved = places(2)
+    near = neighbours(0.0)
+    mixed = Verdicts(near.centre, near.weight, rng.random(60), rng.uniform(0, 2.5, 60) ** 2)
+    twice, share = np.tile(start, (2, 1)), np.tile(moved, (2, 1))
+    order = rng.permutation(len(twice))
+    found, confidence = gate.move(twice[order], share[order], mixed, GATE)
+    alone = gate.move(start, moved, mixed, GATE)
+    assert (found == np.tile(alone[0], (2, 1))[order]).all()
+    assert (confidence == np.tile(alone[1], 2)[order]).all()
+    went = np.hypot(*(alone[0] - start).T) / np.hypot(*(moved - start).T)
+    assert 0 <= went.min() < went.max() <= 1 + 1e-9
+
+
+@given(st.lists(st.floats(0, 12), min_size=4, max_size=4), st.integers(0, 3), st.floats(0.05, 3))
+def test_confidence_is_monotone_in_each_piece_of_evidence(evidence: list[float], which: int, more: float) -> None:
+    evidence[3] -= 4  # its own fit may be worse than other places'
+    better = list(evidence)
+    better[which] += more
+    few, many = (float(gate.confidence_of(*np.array(each)[:, None])[0]) for each in (evidence, better))
+    assert 0 <= few <= 1 and 0 <= many <= 1
+    if which in (1, 2):  # what later searches had to add
+        assert many < few or evidence[0] == 0
+    else:
+        assert many >= few
+        if evidence[which] + more < (8, 0, 0, 4)[which] and evidence[which] > (0, 0, 0, -1)[which]:
+            assert many > few
+
+
+def test_without_a_clear_neighbourhood_there_is_no_confidence() -> None:
+    one = np.ones(1)
+    assert gate.confidence_of(one * 0, one * 0, one * 0, one * 4) == 0
+    good, bad = gate.confidence_of(one * 8, one * 0, one * 0, one * 4), gate.confidence_of(one, one * 8, one * 8, -one)
+    assert bad < gate.ABSTAIN / 2 < 0.9 < good
+
+
+def test_neighbourhoods_are_metres_but_never_fewer_pixels_than_the_first_search_has() -> None:
+    assert Gate(0.1).sigma == 200 and Gate(0.3).sigma == Gate(2.0).sigma == 120
+    assert Gate(0.1).neighbourhood == 600
+
+
+def test_verdicts_survive_their_table() -> None:
+    near = neighbours(1.0, 5)
+    again = Verdicts.of(near.table())
+    assert near.table().shape == (5, 5)
+    assert all((getattr(again, name) == getattr(near, name)).all() for name in ("centre", "weight", "square"))
+    assert (again.confidence == near.confidence).all()
