@@ -17,7 +17,7 @@ from tests.small_city import PRODUCTS, cut
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-MOMENTS = ("ingest", "align-s1-search", "split")
+MOMENTS = ("ingest", "align-s1f4-search", "split")
 """Stages in whose middle something dies: the kill comes with the stage's first receipt."""
 
 

@@ -12,7 +12,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import footprints, putback
+from pipeline import footprints, putback_shared
 from pipeline.footprints import index_cadaster
 from pipeline.polygons import Cadaster
 from pipeline.putback import STATUSES, put_back
@@ -63,7 +63,7 @@ def test_city_torn_by_noise(city: tuple[Cadaster, WorkingRaster, Path]) -> None:
 def test_a_fabric_larger_than_a_group(
     city: tuple[Cadaster, WorkingRaster, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(putback, "TOGETHER", 3)
+    monkeypatch.setattr(putback_shared, "TOGETHER", 3)
     cadaster, working, folder = city
     check(cadaster, put_back(cadaster, working, folder, moved_by(folder, noise(2))))
 
@@ -160,7 +160,7 @@ def test_fabric_of_parcels(
     folder = tmp_path_factory.mktemp("fabric")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(footprints, "BLOCK", block)
-        patch.setattr(putback, "TOGETHER", together)
+        patch.setattr(putback_shared, "TOGETHER", together)
         working = raster(85, 85)
         index_cadaster(cadaster, working, folder)
         nodata = rng.random(len(shapes)) < pinned

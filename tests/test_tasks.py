@@ -45,6 +45,8 @@ def finish(task: Task, digest: str = "d") -> list[Receipt]:
     prints = task.payload.get("fingerprints", {task.stage: task.fingerprint})
     names = task.payload.get("stages", prints)
     extra: dict[str, Any] = {"boxes": BOXES} if task.stage == "index" else {}
+    if task.stage == "align-common":
+        extra = {"dx": 0.0, "dy": 0.0}
     if task.stage.endswith("-move"):
         extra = {"box": BOXES[task.key]}
     return [Receipt(name, task.key, prints[name], "ok", digest, extra=extra) for name in names]
