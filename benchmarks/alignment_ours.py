@@ -1,36 +1,122 @@
-"""This project's aligners on an evaluation case held in memory: the stages' own functions, one block, no tiles."""
+"""This project's aligners on an evaluation case held in memory: the stages' own functions on one block, no tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import Window
+from pipeline.grid import WINDOW, Window, windows_of
+from pipeline.kernels import edges
+from pipeline.networks import load
+from pipeline.stages import align, common, gate
 from pipeline.stages import search as search_stage
+from pipeline.stages.search import Search
 from training.align_chain import Case
 
 Array = NDArray[np.float64]
 
+CARDS = ("alignment-zampieri", "alignment-zampieri-scales", "alignment-successor")
+
+
+def run(case: Case, coords: Array, passes: Sequence[Search | align.Step], card: str = "", symmetry: bool = False) -> Array:
+    """The line as `resurvey run` goes through it: common shift, searches, the network's steps, gate, abstention."""
+    start, xy = coords, coords + common_shift(case, coords)
+    places, sure = [], []
+    for step in passes:
+        if isinstance(step, Search):
+            xy, clear = searched(case, xy, step)
+        else:
+            xy, clear = predicted(case, xy, step, card, symmetry)
+        places.append(xy)
+        sure.append(clear)
+    return gated(case, start, xy, places, sure, passes)
+
+
+def common_shift(case: Case, coords: Array) -> Array:
+    """As `pipeline.worker.search.common` finds it."""
+    factor = common.factor_of(case.gsd)
+    rated, heard = common.ratings(structure(case, factor), (coords / factor, case.ring_offsets), factor)
+    found = common.decide(rated / max(heard, 1e-9), factor)
+    return np.array([found.dx, found.dy])
+
+
+@lru_cache(maxsize=32)
+def _structure(name: str, factor: int, of: int) -> Any:
+    return search_stage.structure(_CASES[of].bands[factor], _CASES[of].valid[factor])
+
+
+_CASES: dict[int, Case] = {}
+
+
+def structure(case: Case, factor: int) -> Any:
+    """The image's structure at a level, computed once a case; its cost is part of the first run's time."""
+    _CASES[id(case)] = case
+    return _structure(case.name, factor, id(case))
+
+
+def searched(case: Case, coords: Array, step: Search) -> tuple[Array, Array]:
+    """One pass of the evidence search, and its clearness."""
+    height, width = case.valid[1].shape
+    nodes = step.nodes(Window(0, 0, height, width))
+    outlines = [(coords, case.ring_offsets)]
+    votes, weight = search_stage.votes_of(step, structure(case, step.factor), (0, 0), outlines, nodes)
+    margin = step.radius + 2
+    sums = np.pad(search_stage.find_shifts(step, votes, weight), ((0, 0), (margin, margin), (margin, margin)))
+    return search_stage.move(coords, search_stage.field_of(step, sums), nodes.grow(margin), step)
+
+
+def predicted(case: Case, coords: Array, step: align.Step, card: str, symmetry: bool) -> tuple[Array, Array]:
+    """One step of a card's network, and its confidence."""
+    whole = load(card, None, "cpu")
+    network, halo, factor = align.network_at(whole, step.factor, symmetry), whole.halo, step.factor
+    gray = case.bands[factor].mean(axis=0, dtype=np.float32)
+    gray = np.pad(gray, [(halo, halo + WINDOW - side % WINDOW) for side in gray.shape])
+    starts = case.ring_offsets[case.polygon_offsets[:-1]]
+    local = coords / factor
+    boxes = np.concatenate([np.minimum.reduceat(local, starts), np.maximum.reduceat(local, starts)], axis=1)
+    drawing = align.Drawing(local, case.ring_offsets, case.polygon_offsets, boxes)
+    core = Window(0, 0, *(-(-side // WINDOW) * WINDOW for side in case.bands[factor].shape[1:]))
+    cells = align.cell_windows(core)
+    margin = align.radius_of(factor) + 2
+    sums = np.zeros((4, cells.height + 2 * margin, cells.width + 2 * margin), np.float32)
+    for window in windows_of(core, WINDOW):
+        seen = np.ascontiguousarray(gray[window.y0 : window.y1 + 2 * halo, window.x0 : window.x1 + 2 * halo])
+        answer = align.predict_window(network, seen, drawing, window, halo, factor, "cpu")
+        if answer is not None:
+            place = align.cell_windows(window)
+            sums[(slice(None), *place.slices(cells.grow(margin)))] = answer
+    return align.move(coords, align.smooth_field(sums, factor), cells.grow(margin), factor)
+
+
+def gated(
+    case: Case, start: Array, xy: Array, places: list[Array], sure: list[Array], passes: Sequence[Search | align.Step]
+) -> Array:
+    """The gate and the abstention."""
+    ring_row = np.repeat(np.arange(len(case.polygon_offsets) - 1), np.diff(case.polygon_offsets))
+    starts = case.ring_offsets[case.polygon_offsets]
+
+    def means(values: Array) -> Array:
+        counts = np.diff(starts).reshape(-1, *[1] * (values.ndim - 1))
+        return np.asarray(np.add.reduceat(values, starts[:-1], axis=0) / counts)
+
+    fit, length = edges.rate(structure(case, 1), xy, case.ring_offsets, ring_row, len(starts) - 1, gate.REACH)
+    if isinstance(passes[0], Search):
+        second, third = (np.hypot(*means(b - a).T) for a, b in zip(places[:2], places[1:3], strict=True))
+        confidence = gate.confidence_of(means(sure[0]), second, third, edges.peaks(fit)[:, 3])
+    else:
+        confidence = means(sure[-1])
+    verdicts = gate.Verdicts(means(xy), length, confidence, means(((xy - start) ** 2).sum(axis=1)))
+    moved, _ = gate.move(start, xy, verdicts, gate.Gate(case.gsd))
+    return np.where(np.repeat(confidence < gate.ABSTAIN, np.diff(starts))[:, None], start, moved)
+
 
 def search(case: Case, coords: Array, largest: float) -> Array:
     """The evidence search alone. `largest` is not used: the search looks as far as it always does."""
-    for step in search_stage.plan_searches(case.gsd):
-        coords = one_pass(case, coords, step)
-    return coords
-
-
-def one_pass(case: Case, coords: Array, step: search_stage.Search) -> Array:
-    """One pass over the whole case as one block."""
-    tensor = search_stage.structure(case.bands[step.factor], case.valid[step.factor])
-    height, width = case.valid[1].shape
-    nodes = step.nodes(Window(0, 0, height, width))
-    votes, weight = search_stage.votes_of(step, tensor, (0, 0), [(coords, case.ring_offsets)], nodes)
-    sums = search_stage.find_shifts(step, votes, weight)
-    margin = step.radius + 2
-    wide = np.pad(sums, ((0, 0), (margin, margin), (margin, margin)))
-    return search_stage.move(coords, search_stage.field_of(step, wide), nodes.grow(margin), step)[0]
+    return run(case, coords, search_stage.plan_searches(case.gsd))
 
 
 OURS: dict[str, Callable[[Case, Array, float], Array]] = {"resurvey search": search}

@@ -36,6 +36,7 @@ def shared(
     move: Annotated[
         str | None, typer.Option(metavar="vertex|building|block", help="What moves as one, rigidly; vertex.")
     ] = None,
+    symmetry: Annotated[bool | None, typer.Option("--symmetry", help="Mean over eight turns; 8 x the time.")] = None,
     min_area: Annotated[float | None, typer.Option(metavar="M2", help="Smallest building kept; 4.")] = None,
     sort: Annotated[bool | None, typer.Option("--sort", help="Hilbert-sort the aligned cadaster.")] = None,
     gpkg: Annotated[bool | None, typer.Option("--gpkg", help="Write GeoPackages too.")] = None,

@@ -72,3 +72,12 @@ def _meeting(
     high = np.maximum(coords[begin], coords[begin + 1])
     near = (high > -NEAR).all(axis=1) & (low < np.add(shape[::-1], NEAR)).all(axis=1)
     return np.column_stack((begin[near], begin[near] + 1))
+
+
+def mark_vertices(coords: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """(height, width) float32: 1 in the pixels where a vertex (n, 2; px, corner origin) falls, 0 elsewhere."""
+    marks = np.zeros(shape, np.float32)
+    column, row = np.floor(coords).astype(np.int64).T
+    there = (column >= 0) & (row >= 0) & (column < shape[1]) & (row < shape[0])
+    marks[row[there], column[there]] = 1.0
+    return marks

@@ -73,6 +73,7 @@ class Job:
     identity: dict[str, Any]
     notes: tuple[str, ...]
     move: Move = "vertex"
+    symmetry: bool = False
 
     @property
     def work(self) -> Path:

@@ -40,6 +40,7 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
     recipe = {
         "version": align.VERSION,
         "weights": job.weights["alignment"],
+        "symmetry": job.symmetry,
         "scene": scene,
         "field": [align.CELL, align.SIGMAS, align.REACH, align.FILL_WEIGHT, align.EDGE_WEIGHT, align.EPSILON],
     }

@@ -27,6 +27,8 @@ FORWARD_LOCK = threading.Lock()
 
 NETWORKS = {
     "double_unet": ("models.double_unet", "DoubleUNet"),
+    "double_unet_scales": ("models.double_unet_scales", "DoubleUNetScales"),
+    "successor_unet": ("models.successor_unet", "SuccessorUNet"),
     "coarse_fcn": ("models.coarse_fcn", "CoarseFCN"),
     "refiner": ("models.refiner", "Refiner"),
     "ternausnet": ("models.ternausnet", "TernausNetV2"),

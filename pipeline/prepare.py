@@ -115,6 +115,7 @@ def prepare(settings: Settings) -> Job:
         identity=settings.identity(),
         notes=grid.notes,
         move=settings.move,
+        symmetry=settings.symmetry,
     )
 
 

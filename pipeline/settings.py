@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     little. `building`: every row rigidly, so that right angles stay right; shared walls part, by design.
     `block`: rows that share or touch at a vertex move as one, rigidly; walls stay shared and angles right, but
     a fabric of parcels without gaps, or a net of roads, is one block and wants `vertex`."""
+    symmetry: bool = False
+    """Whether the alignment's network answers with the mean over eight turns and mirrorings: eight times the time."""
     min_area: float = Field(default=4.0, ge=0, le=1e6)
     """Smallest building kept, m²; after the merge across tiles, never before."""
     sort: bool = False

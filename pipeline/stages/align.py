@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing import OUTLINE, draw_cadaster
+from pipeline.drawing import OUTLINE, draw_cadaster, mark_vertices
 from pipeline.footprints import offsets_of, ranges
 from pipeline.grid import Window
 from pipeline.kernels import sample, smooth
@@ -108,8 +108,31 @@ def weights_of(drawn: Float32) -> Float32:
     return np.where(drawn == OUTLINE, EDGE_WEIGHT, np.where(drawn > 0, FILL_WEIGHT, 0.0)).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class FieldNetwork:
+    """A network as the chain calls it at one factor: `call(image, rasters)` gives the field, (1, 2, h, w).
+
+    `rasters` makes its rasters of the polygons from the drawn cadaster and the marked vertices, all (1, k, H, W);
+    None where the drawn cadaster is all it reads.
+    """
+
+    call: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    rasters: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+
+def network_at(network: Any, factor: int, symmetry: bool) -> FieldNetwork:
+    """A card's network at `factor`: of one a scale the factor's own; with `symmetry` the mean over the eight turns
+    and mirrorings of its input (Zampieri et al. 2018)."""
+    from models.successor_unet import SuccessorUNet, polygon_rasters
+    from models.symmetry import symmetric
+
+    at = network.at(factor) if hasattr(network, "at") else network
+    call, rasters = (at.displace, polygon_rasters) if isinstance(at, SuccessorUNet) else (at, None)
+    return FieldNetwork(symmetric(call, at.halo, at.stride) if symmetry else call, rasters)
+
+
 def predict_window(
-    network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    network: FieldNetwork,
     gray: Float32,
     drawing: Drawing,
     window: Window,
@@ -130,7 +153,7 @@ def predict_window(
     weight = weights_of(centre_crop(drawn, window.height))
     if not weight.any():
         return None
-    field = displacement(network, gray, drawn, device) * np.float32(factor)
+    field = displacement(network, gray, drawn, seen.coords, device) * np.float32(factor)
     field = centre_crop(field, window.height)
     sums = np.stack((weight * field[0], weight * field[1], weight, weight * (field**2).sum(axis=0)))
     cells = window.height // CELL
@@ -138,18 +161,19 @@ def predict_window(
 
 
 def displacement(
-    network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    gray: Float32,
-    drawn: Float32,
-    device: str,
+    network: FieldNetwork, gray: Float32, drawn: Float32, coords: Float64, device: str
 ) -> Float32:
-    """The network's field (2, h, w), px of its own level, for one window of image and drawn cadaster."""
+    """The network's field (2, h, w), px of its own level, for one window of image and drawn cadaster, whose
+    vertices are `coords` (n, 2) px of the window."""
     import torch
 
     with torch.inference_mode(), FORWARD_LOCK:
         image = torch.from_numpy(gray)[None, None].to(device)
         cadaster = torch.from_numpy(drawn)[None, None].to(device)
-        answer: Float32 = network(image, cadaster)[0].float().cpu().numpy()
+        if network.rasters is not None:
+            marks = torch.from_numpy(mark_vertices(coords, drawn.shape))[None, None].to(device)
+            cadaster = network.rasters(cadaster, marks)
+        answer: Float32 = network.call(image, cadaster)[0].float().cpu().numpy()
     return answer
 
 

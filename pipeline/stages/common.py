@@ -27,8 +27,9 @@ SMEAR = 5.0
 """px of level 1: standard deviation of the smoothing over shifts."""
 NEAR = 24.0
 """px of level 1: shifts that the first search finds by itself."""
-CLEARER = 1.0
-"""Standard deviations by which a larger shift must beat the best of the near ones."""
+SURE, CLEARER = 5.0, 1.0
+"""Standard deviations that a common shift must stand above all shifts (the best of pure noise stays under 4), and
+above the best of the near ones."""
 BLOCKS = 64
 """Blocks of polygons that are asked, evenly spread over the scene."""
 
@@ -71,6 +72,6 @@ def decide(rated: NDArray[np.float64], factor: int) -> Common:
     axis = np.arange(-reach, reach + 1) * factor
     close = np.maximum(np.abs(axis)[:, None], np.abs(axis)[None, :]) <= NEAR
     best, near = float(score.max()), float(score[close].max())
-    if max(abs(dx), abs(dy)) <= NEAR or best - near < CLEARER:
+    if max(abs(dx), abs(dy)) <= NEAR or best < SURE or best - near < CLEARER:
         return Common(0.0, 0.0, best, near)
     return Common(float(dx), float(dy), best, near)

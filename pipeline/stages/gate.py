@@ -26,7 +26,7 @@ SIGMA_M, SIGMA_PX = 20.0, 120.0
 """Standard deviation of the neighbours' weights: metres, and px of level 1 at least. As the first search's."""
 CUT = 3.0
 """Standard deviations beyond which a neighbour has no say."""
-QUIET, LOUD = 0.75, 1.75
+QUIET, LOUD = 1.0, 2.0
 """px of level 1: root mean square of the neighbours' moves up to which nothing moves, from which all does."""
 REACH = 8
 """px of level 1: shifts against which a footprint's own fit is judged."""

@@ -4,8 +4,8 @@ Every piece of outline rates every shift of up to `reach` pixels by how strongly
 and gives its rating to the four nodes around it. Ratings are averaged over neighbouring nodes (a field is
 smooth, a single outline is easily fooled by its neighbour's roof), each node takes its best shift, and the
 nodes' shifts are averaged once more, the clear ones before the unclear. Vertices move by bilinear
-interpolation, so vertices that are shared stay shared. Three passes, from wide to narrow: what is left after
-one is smaller and can be asked more locally.
+interpolation, so vertices that are shared stay shared. Four passes, from wide to narrow: what is left after
+one is smaller and can be asked more locally; what the last one still finds says how sure all were.
 
 The nodes lie on one grid over the scene; a block of polygons fills its own part of it, and adds up what each
 block around it has to say in the order of their keys: no number depends on how the scene was cut.
@@ -25,12 +25,13 @@ from pipeline.kernels import edges, sample, smooth
 VERSION = 2
 COARSE_M = 0.75
 """Metres: the coarsest GSD searched at. A house of 8 m then has outlines of ten pixels."""
-REACHES = (36, 10, 6)
+REACHES = (36, 10, 6, 4)
 """px: the largest shift each pass looks for. The first in px of level 1 (published fields have 32), the others
-in px of their own level; a pass at a finer level than the one before needs no more than the last."""
-SIGMAS_M = (20.0, 16.0, 8.0)
+in px of their own level; a pass at a finer level than the one before needs no more than FINER."""
+FINER = 6
+SIGMAS_M = (20.0, 16.0, 8.0, 8.0)
 """Standard deviation of the neighbours' weights, metres, from the first pass to the last."""
-SIGMAS_PX = (120.0, 80.0, 80.0)
+SIGMAS_PX = (120.0, 80.0, 80.0, 80.0)
 """px of level 1: at least this, so that coarse images have neighbours too."""
 CUT = 3.0
 """Standard deviations beyond which a neighbour has no say."""
@@ -97,7 +98,7 @@ def plan_searches(gsd: float) -> tuple[Search, ...]:
         if not plan:
             reach = -(-reach // factor)
         elif factor < plan[-1].factor:
-            reach = REACHES[-1]
+            reach = min(reach, FINER)
         plan.append(Search(factor, reach, max(metres / gsd, least), turn))
     return tuple(plan)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import footprints, scene, store
+from pipeline.errors import StoreError
 from pipeline.grid import WINDOW, Window
 from pipeline.job import CADASTER, SCENE, Job, values_of
 from pipeline.job_stages import grid_of
@@ -23,6 +24,7 @@ from pipeline.worker.entry import Row, row
 from pipeline.worker.placed import (
     Points,
     box_of,
+    load_table,
     moved_path,
     read_common,
     save_table,
@@ -53,7 +55,7 @@ def field(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     if not scene.read_valid(scene_of(job), step.factor, whole).any():
         return [blank(job, stage, key, "nodata", step.name, cells, 4)]
     gray = to_gray(scene.read_stretched(scene_of(job), step.factor, whole))
-    network = network_of(job, "alignment")
+    network = align.network_at(network_of(job, "alignment"), step.factor, job.symmetry)
     sums = np.zeros((4, cells.height, cells.width), np.float32)
     ran = 0
 
@@ -90,6 +92,8 @@ def move(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     xy = vertices(job, step, key)
     if isinstance(step, Gate):
         moved, sure = gate_stage.move(block.xy, xy, read_verdicts(job, payload["blocks"]), step)
+        if key not in payload["blocks"]:
+            raise StoreError(f"{stage}: this block's own check failed, so nothing says whether its moves are any good")
         own = read_verdicts(job, [key])
         counts = np.diff(block.row_vertices)
         sure = np.where(np.repeat(own.weight, counts) > 0, np.repeat(own.confidence, counts), sure)
@@ -157,7 +161,7 @@ def by_nodes(job: Job, step: Search | align.Step, xy: Points, holes: list[str]) 
 
 def read_verdicts(job: Job, blocks: list[str]) -> Verdicts:
     """What the footprints of several blocks say of their moves."""
-    tables = [np.load(verdicts_path(job, key), allow_pickle=False) for key in blocks]
+    tables = [load_table(verdicts_path(job, key)) for key in blocks]
     return Verdicts.of(np.concatenate([np.zeros((0, 5)), *tables]))
 
 

@@ -105,7 +105,8 @@ def _field(job: Job, window: Window, halo: int) -> NDArray[np.float32] | None:
         return None
     drawn = draw_cadaster(seen.coords, seen.ring_offsets, seen.polygon_offsets, (read.height, read.width))
     gray = to_gray(_image(job, 1, window, halo))
-    return centre_crop(align.displacement(network_of(job, "alignment"), gray, drawn, job.device), WINDOW)
+    network = align.network_at(network_of(job, "alignment"), 1, job.symmetry)
+    return centre_crop(align.displacement(network, gray, drawn, seen.coords, job.device), WINDOW)
 
 
 def _mask(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float32]:

@@ -36,7 +36,7 @@ def vertices(job: Job, step: AlignStep, key: str) -> Points:
 
 def read_common(job: Job) -> Points:
     """The common shift of the whole cadaster (2,), px of level 1."""
-    return _load(common_path(job))
+    return load_table(common_path(job))
 
 
 def common_path(job: Job) -> Path:
@@ -56,10 +56,11 @@ def verdicts_path(job: Job, key: str) -> Path:
 
 def read_moved(job: Job, step: AlignStep, key: str) -> Points:
     """A block's vertices after `step` (n, 3): x, y, and what the step says of how sure it is there."""
-    return _load(moved_path(job, step, key))
+    return load_table(moved_path(job, step, key))
 
 
-def _load(path: Path) -> Points:
+def load_table(path: Path) -> Points:
+    """A table of floats. StoreError where it is not there or cannot be read."""
     try:
         table: Points = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
