@@ -88,26 +88,34 @@ def test_shared_vertices_move_alike_whatever_row_they_are_of() -> None:
     assert 0 <= went.min() < went.max() <= 1 + 1e-9
 
 
-@given(st.lists(st.floats(0, 12), min_size=4, max_size=4), st.integers(0, 3), st.floats(0.05, 3))
+def confidence_of(clear: float, second: float, third: float, fourth: float, own: float) -> float:
+    return float(gate.confidence_of(np.array([clear]), np.array([[second, third, fourth]]), np.array([own]))[0])
+
+
+@given(st.lists(st.floats(0, 12), min_size=5, max_size=5), st.integers(0, 4), st.floats(0.05, 3))
 def test_confidence_is_monotone_in_each_piece_of_evidence(evidence: list[float], which: int, more: float) -> None:
-    evidence[3] -= 4  # its own fit may be worse than other places'
+    evidence[4] -= 4  # its own fit may be worse than other places'
     better = list(evidence)
     better[which] += more
-    few, many = (float(gate.confidence_of(*np.array(each)[:, None])[0]) for each in (evidence, better))
+    few, many = confidence_of(*evidence), confidence_of(*better)
     assert 0 <= few <= 1 and 0 <= many <= 1
-    if which in (1, 2):  # what later searches had to add
-        assert many < few or evidence[0] == 0
+    if 1 <= which <= 3:  # what later searches had to add
+        assert many <= few
     else:
         assert many >= few
-        if evidence[which] + more < (8, 0, 0, 4)[which] and evidence[which] > (0, 0, 0, -1)[which]:
-            assert many > few
+
+
+def test_each_piece_of_evidence_counts() -> None:
+    plain = [3.0, 1.0, 1.0, 1.0, 1.0]
+    said = confidence_of(*plain)
+    assert confidence_of(4.0, *plain[1:]) > said + 0.01
+    assert confidence_of(*plain[:4], 2.0) > said + 0.01
+    assert confidence_of(plain[0], 3.0, 3.0, 3.0, plain[4]) < said - 0.05
 
 
 def test_without_a_clear_neighbourhood_there_is_no_confidence() -> None:
-    one = np.ones(1)
-    assert gate.confidence_of(one * 0, one * 0, one * 0, one * 4) == 0
-    good, bad = gate.confidence_of(one * 8, one * 0, one * 0, one * 4), gate.confidence_of(one, one * 8, one * 8, -one)
-    assert bad < gate.ABSTAIN / 2 < 0.9 < good
+    assert confidence_of(0, 0, 0, 0, 4) == 0
+    assert confidence_of(1, 8, 8, 8, -1) < gate.ABSTAIN / 2 < 0.9 < confidence_of(8, 0, 0, 0, 4)
 
 
 def test_neighbourhoods_are_metres_but_never_fewer_pixels_than_the_first_search_has() -> None:

@@ -59,7 +59,7 @@ def test_each_step_begins_where_the_one_before_ended(work: Job) -> None:
         assert (placed.read_moved(work, step, key) == table).all()
         assert (placed.vertices(work, after, key) == table[:, :2]).all()
     folders = {placed.moved_path(work, step, key).parent for step in work.align_line}
-    assert len(folders) == len(work.align_line) == 4
+    assert len(folders) == len(work.align_line) == len(work.searches) + 1
     assert placed.verdicts_path(work, key) != placed.moved_path(work, work.align_line[-1], key)
 
 

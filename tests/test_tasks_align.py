@@ -14,8 +14,9 @@ from pipeline.stage import Task
 from pipeline.stages.search import plan_searches
 from tests.test_tasks import BOXES, finish, job, run
 
-SEARCHES = tuple((each.factor, each.reach, each.sigma, each.turn) for each in plan_searches(0.15))
-FIRST, SECOND, THIRD = (each.name for each in plan_searches(0.15))
+PLAN = plan_searches(0.15)
+SEARCHES = tuple((each.factor, each.reach, each.sigma, each.turn) for each in PLAN)
+FIRST, *_, BEFORE, LAST = (each.name for each in PLAN)
 
 
 def search_job(folder: Path, **changes: Any) -> Job:
@@ -59,7 +60,7 @@ def test_the_line_is_the_common_shift_the_searches_the_network_and_the_gate(tmp_
     names = [phase.name for phase in tasks.phases(search_job(tmp_path, steps=((2, 1),)))]
     assert names == [
         "ingest", "prepare", "align-common",
-        *(f"{name}-{what}" for name in (FIRST, SECOND, THIRD) for what in ("search", "move")),
+        *(f"{name}-{what}" for name in (each.name for each in PLAN) for what in ("search", "move")),
         "align-f2p1-field", "align-f2p1-move", "align-gate-check", "align-gate-move",
         "displacement", "border", "export",
     ]  # fmt: skip
@@ -76,27 +77,27 @@ def test_everything_is_done_once(tmp_path: Path, ledger: Ledger) -> None:
 
 
 def test_a_repaired_search_brings_what_lies_in_its_reach(tmp_path: Path, ledger: Ledger) -> None:
-    work, phase = search_job(tmp_path), f"{THIRD}-search"
+    work, phase = search_job(tmp_path), f"{LAST}-search"
     run(work, ledger, failing(phase, "r0000c0000"))
-    moves = expected(work, f"{THIRD}-move", ledger)
+    moves = expected(work, f"{LAST}-move", ledger)
     holes = [key for key, task in moves.items() if task.payload["holes"]]
     assert holes == ["r0000c0000", "r0000c0001", "r0001c0000", "r0001c0001"]
     again = run(work, ledger, lambda task: finish(task, "repaired" if task.stage == phase else "d"))
     assert again[phase] == ["r0000c0000"]
-    assert sorted(again[f"{THIRD}-move"]) == holes
-    assert f"{SECOND}-move" not in again and "align-common" not in again
+    assert sorted(again[f"{LAST}-move"]) == holes
+    assert f"{BEFORE}-move" not in again and "align-common" not in again
     assert "align-gate-check" not in again  # moves came out as they were
 
 
 def test_a_move_that_comes_out_otherwise_asks_the_next_search_and_the_gate_around_it(
     tmp_path: Path, ledger: Ledger
 ) -> None:
-    work, phase = search_job(tmp_path), f"{SECOND}-move"
+    work, phase = search_job(tmp_path), f"{BEFORE}-move"
     run(work, ledger, failing(phase, "r0000c0000"))
     again = run(work, ledger, lambda task: finish(task, "repaired" if task.stage == phase else "d"))
     assert again[phase] == ["r0000c0000"]
     corner = {"r0000c0000", "r0000c0001", "r0001c0000", "r0001c0001"}
-    assert set(again[f"{THIRD}-search"]) == corner
+    assert set(again[f"{LAST}-search"]) == corner
     assert again["align-gate-check"] == ["r0000c0000"]
     assert set(again["align-gate-move"]) <= corner
 
@@ -105,7 +106,7 @@ def test_polygons_that_could_not_move_have_no_say_in_the_searches_after(tmp_path
     work = search_job(tmp_path)
     run(work, ledger, failing(f"{FIRST}-move", "r0001c0001"))
     assert "r0001c0001" not in expected(work, "align-gate-check", ledger)
-    for task in expected(work, f"{SECOND}-search", ledger).values():
+    for task in expected(work, f"{PLAN[1].name}-search", ledger).values():
         assert "r0001c0001" not in task.payload["blocks"]
 
 

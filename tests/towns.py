@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +52,3 @@ def draw_noise(side: int, seed: int, margin: int = 60) -> Town:
     """An image of nothing, with the outlines that a town of the same seed has."""
     image = np.random.default_rng(seed).random((side, side), np.float32)
     return Town(image, *houses(side, seed, margin))
-
-
-def pyramid(town: Town) -> Mapping[int, np.ndarray]:
-    """The image (1, h, w) by factor."""
-    return {factor: town.level(factor)[None] for factor in (1, 2, 4, 8)}
