@@ -88,34 +88,35 @@ def test_shared_vertices_move_alike_whatever_row_they_are_of() -> None:
     assert 0 <= went.min() < went.max() <= 1 + 1e-9
 
 
-def confidence_of(clear: float, second: float, third: float, fourth: float, own: float) -> float:
-    return float(gate.confidence_of(np.array([clear]), np.array([[second, third, fourth]]), np.array([own]))[0])
+GOOD = {"clear": 5.0, "second": 0.5, "fourth": 0.5, "own": 2.0}
+BAD = {"clear": 1.0, "second": 9.0, "fourth": 9.0, "own": -1.0}
 
 
-@given(st.lists(st.floats(0, 12), min_size=5, max_size=5), st.integers(0, 4), st.floats(0.05, 3))
-def test_confidence_is_monotone_in_each_piece_of_evidence(evidence: list[float], which: int, more: float) -> None:
-    evidence[4] -= 4  # its own fit may be worse than other places'
-    better = list(evidence)
-    better[which] += more
-    few, many = confidence_of(*evidence), confidence_of(*better)
+def confidence_of(evidence: dict[str, float]) -> float:
+    return float(gate.confidence_of(**{name: np.array([value]) for name, value in evidence.items()})[0])
+
+
+@given(st.lists(st.floats(0, 12), min_size=4, max_size=4), st.sampled_from(list(GOOD)), st.floats(0.05, 3))
+def test_confidence_is_monotone_in_each_piece_of_evidence(values: list[float], which: str, more: float) -> None:
+    evidence = dict(zip(GOOD, values, strict=True))
+    evidence["own"] -= 4  # its own fit may be worse than other places'
+    few, many = confidence_of(evidence), confidence_of({**evidence, which: evidence[which] + more})
     assert 0 <= few <= 1 and 0 <= many <= 1
-    if 1 <= which <= 3:  # what later searches had to add
-        assert many <= few
-    else:
+    if which in ("clear", "own"):
         assert many >= few
+    else:  # what later searches had to add
+        assert many <= few
 
 
-def test_each_piece_of_evidence_counts() -> None:
-    plain = [3.0, 1.0, 1.0, 1.0, 1.0]
-    said = confidence_of(*plain)
-    assert confidence_of(4.0, *plain[1:]) > said + 0.01
-    assert confidence_of(*plain[:4], 2.0) > said + 0.01
-    assert confidence_of(plain[0], 3.0, 3.0, 3.0, plain[4]) < said - 0.05
+@pytest.mark.parametrize("which", GOOD)
+def test_each_piece_of_evidence_counts(which: str) -> None:
+    middle = {name: (GOOD[name] + BAD[name]) / 2 for name in GOOD}
+    assert confidence_of({**middle, which: BAD[which]}) < 0.9 * confidence_of({**middle, which: GOOD[which]})
 
 
 def test_without_a_clear_neighbourhood_there_is_no_confidence() -> None:
-    assert confidence_of(0, 0, 0, 0, 4) == 0
-    assert confidence_of(1, 8, 8, 8, -1) < gate.ABSTAIN / 2 < 0.9 < confidence_of(8, 0, 0, 0, 4)
+    assert confidence_of({**GOOD, "clear": 0.0}) == 0
+    assert confidence_of(BAD) < gate.ABSTAIN / 2 and confidence_of(GOOD) > 2 * gate.ABSTAIN
 
 
 def test_neighbourhoods_are_metres_but_never_fewer_pixels_than_the_first_search_has() -> None:
