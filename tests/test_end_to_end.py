@@ -11,7 +11,7 @@ import pytest
 from pipeline.run import Outcome, survey
 from pipeline.settings import load
 from pipeline.verify import verify
-from tests.small_city import PRODUCTS, cut
+from tests.small_city import PRODUCTS, cut, spoil
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -57,7 +57,26 @@ def test_every_row_comes_back_once_and_in_order(city: tuple[Path, Path], whole: 
     assert set(after["status"]) <= {"moved", "unmoved", "outside", "nodata", "invalid"}
     with rasterio.open(city[0]) as image:
         inside = before.geometry.within(shapely.box(*image.bounds)).to_numpy()
-    assert inside.sum() > 60 and (after["status"].to_numpy()[inside] == "moved").all()
+    assert inside.sum() > 60 and set(after["status"][inside]) <= {"moved", "unmoved"}
+    moved, review = (after["status"] == "moved").to_numpy(), after["review"].to_numpy()
+    assert moved[inside].mean() > 0.5 and (moved | review)[inside].all()
+    assert not (moved & review).any()
+    same = np.array([a == b for a, b in zip(before.geometry.to_wkb(), after.geometry.to_wkb(), strict=True)])
+    assert same[~moved].all() and not same[moved].any()
+
+
+def test_what_moved_lies_nearer_to_the_truth(city: tuple[Path, Path], whole: Outcome) -> None:
+    import geopandas
+
+    from catalogs.demo import demo_city
+
+    true = geopandas.read_parquet(demo_city().truth).set_index(demo_city().key).geometry
+    before, after = geopandas.read_parquet(city[1]), geopandas.read_parquet(whole.folder / "cadaster_aligned.parquet")
+    moved = (after["status"] == "moved").to_numpy()
+    aim = true.loc[before.loc[moved, demo_city().key]].centroid
+    was, now = (cadaster[moved].centroid.distance(aim, align=False).to_numpy() for cadaster in (before, after))
+    assert len(aim) > 40
+    assert now.mean() < 0.25 * was.mean() and (now < was).mean() > 0.9
 
 
 def test_the_border_of_a_window_changes_nothing_beyond_rounding(whole: Outcome) -> None:
@@ -86,6 +105,56 @@ def test_a_second_run_does_nothing_and_changes_nothing(city: tuple[Path, Path], 
     assert run(city, whole.folder, 1024, 1).exit_status == 0
     assert ledger.read_bytes() == receipts
     assert all((whole.folder / name).read_bytes() == old for name, old in bytes_of.items())
+
+
+def only_aligned(folder: Path, city: tuple[Path, Path], tile: int = 1024, workers: int = 1) -> Path:
+    """The aligned cadaster of a run of the search and the gate alone."""
+    said = load(
+        image=str(city[0]), cadaster=str(city[1]), out=folder, stages="align", aligner="search", tile=tile,
+        workers=workers,
+    )  # fmt: skip
+    assert survey(said).exit_status == 0
+    return folder / "cadaster_aligned.parquet"
+
+
+def test_an_image_of_noise_leaves_the_cadaster_as_it_is(city: tuple[Path, Path], tmp_path: Path) -> None:
+    import geopandas
+
+    image, _ = cut(tmp_path / "noise", SIDE)
+    spoil(image)
+    before = geopandas.read_parquet(city[1])
+    after = geopandas.read_parquet(only_aligned(tmp_path / "out", (image, city[1])))
+    assert before.geometry.to_wkb().tolist() == after.geometry.to_wkb().tolist()
+    judged = after["status"] == "unmoved"
+    assert set(after["status"][~judged]) <= {"nodata", "outside", "invalid"} and judged.sum() > 60
+    assert after["review"][judged].all()
+    assert not after["dx_m"].any() and not after["dy_m"].any()
+
+
+@pytest.fixture(scope="module")
+def true_city(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return cut(tmp_path_factory.mktemp("true"), SIDE, true=True)
+
+
+def test_a_true_cadaster_moves_little(true_city: tuple[Path, Path], tmp_path: Path) -> None:
+    import geopandas
+
+    before = geopandas.read_parquet(true_city[1])
+    after = geopandas.read_parquet(only_aligned(tmp_path / "out", true_city))
+    judged = after["status"].isin(["moved", "unmoved"]).to_numpy()
+    went = np.hypot(after["dx_m"], after["dy_m"]).to_numpy()[judged]
+    assert judged.sum() > 60 and not after["review"].any()
+    assert np.median(went) < 0.1 and went.max() < 0.6  # an image of 0.15 m: two thirds of a pixel, four pixels
+    stays = (after["status"] == "unmoved").to_numpy()
+    assert stays[judged].mean() > 0.25
+    same = np.array([a == b for a, b in zip(before.geometry.to_wkb(), after.geometry.to_wkb(), strict=True)])
+    assert same[stays].all()
+
+
+def test_the_gate_does_not_ask_how_the_scene_was_cut(true_city: tuple[Path, Path], tmp_path: Path) -> None:
+    one, many = only_aligned(tmp_path / "one", true_city), only_aligned(tmp_path / "many", true_city, 256, 2)
+    for name in ("cadaster_aligned.parquet", "displacement.tif"):
+        assert (one.parent / name).read_bytes() == (many.parent / name).read_bytes(), name
 
 
 def test_the_scene_opens_in_xarray_with_its_crs(whole: Outcome) -> None:
