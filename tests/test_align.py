@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.drawing import INSIDE, OUTLINE, draw_cadaster
 from pipeline.grid import Window
 from pipeline.stages import align
-from pipeline.stages.align import CELL, Drawing, Step
+from pipeline.stages.align import CELL, Drawing, FieldNetwork, Step
 
 
 def drawing(rng: np.random.Generator, count: int = 12, side: float = 400) -> Drawing:
@@ -56,7 +56,7 @@ def test_a_constant_answer_moves_every_vertex_by_it() -> None:
         return answer
 
     gray = np.zeros((256 + 64, 256 + 64), np.float32)
-    sums = align.predict_window(network, gray, city, window, 32, step.factor, "cpu")
+    sums = align.predict_window(FieldNetwork(network), gray, city, window, 32, step.factor, "cpu")
     assert sums is not None and sums.shape == (4, 64, 64)
     region = Window(-42, -42, 148, 148)
     padded = np.zeros((4, 148, 148), np.float32)
@@ -82,7 +82,34 @@ def test_disagreement_lowers_confidence() -> None:
 def test_nothing_drawn_is_no_window() -> None:
     city = drawing(np.random.default_rng(1), side=50)
     gray = np.zeros((320, 320), np.float32)
-    assert align.predict_window(lambda a, b: a, gray, city, Window(2000, 2000, 256, 256), 32, 1, "cpu") is None
+    nobody = FieldNetwork(lambda image, cadaster: image)
+    assert align.predict_window(nobody, gray, city, Window(2000, 2000, 256, 256), 32, 1, "cpu") is None
+
+
+def test_a_network_that_reads_rasters_gets_them_of_the_same_polygons() -> None:
+    city, read = drawing(np.random.default_rng(1), side=200), Window(-32, -32, 320, 320)
+    seen = []
+
+    def rasters(cadaster: torch.Tensor, vertices: torch.Tensor) -> torch.Tensor:
+        seen.append((cadaster, vertices))
+        return torch.cat([cadaster, vertices], dim=1)
+
+    def network(image: torch.Tensor, polygons: torch.Tensor) -> torch.Tensor:
+        assert polygons.shape == (1, 2, 320, 320)
+        return torch.ones(1, 2, 256, 256)
+
+    gray = np.zeros((320, 320), np.float32)
+    sums = align.predict_window(FieldNetwork(network, rasters), gray, city, Window(0, 0, 256, 256), 32, 1, "cpu")
+    ((cadaster, vertices),) = seen
+    inside = city.inside(read)
+    assert sums is not None and inside is not None and sums[0].any()
+    column, row = np.floor(inside.coords).astype(int).T
+    there = (column >= 0) & (row >= 0) & (column < 320) & (row < 320)
+    marks = np.zeros((320, 320))
+    marks[row[there], column[there]] = 1
+    assert marks.sum() > 40 and (vertices[0, 0].numpy() == marks).all()
+    drawn = draw_cadaster(inside.coords, inside.ring_offsets, inside.polygon_offsets, (320, 320))
+    assert (cadaster[0, 0].numpy() == drawn).all()
 
 
 def test_steps_run_from_coarse_to_fine() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,24 +90,23 @@ def test_shared_vertices_move_alike_whatever_row_they_are_of() -> None:
     assert 0 <= went.min() < went.max() <= 1 + 1e-9
 
 
-GOOD = {"clear": 5.0, "second": 0.5, "fourth": 0.5, "own": 2.0}
-BAD = {"clear": 1.0, "second": 9.0, "fourth": 9.0, "own": -1.0}
+MOVES = [name for name in signature(gate.confidence_of).parameters if name not in ("clear", "own")]
+"""Lengths of what later searches had to add, px."""
+GOOD = {"clear": 5.0, **dict.fromkeys(MOVES, 0.3), "own": 2.0}
+BAD = {"clear": 1.0, **dict.fromkeys(MOVES, 9.0), "own": -1.0}
 
 
 def confidence_of(evidence: dict[str, float]) -> float:
     return float(gate.confidence_of(**{name: np.array([value]) for name, value in evidence.items()})[0])
 
 
-@given(st.lists(st.floats(0, 12), min_size=4, max_size=4), st.sampled_from(list(GOOD)), st.floats(0.05, 3))
+@given(st.lists(st.floats(0, 12), min_size=len(GOOD), max_size=len(GOOD)), st.sampled_from([*GOOD]), st.floats(0.05, 3))
 def test_confidence_is_monotone_in_each_piece_of_evidence(values: list[float], which: str, more: float) -> None:
     evidence = dict(zip(GOOD, values, strict=True))
     evidence["own"] -= 4  # its own fit may be worse than other places'
     few, many = confidence_of(evidence), confidence_of({**evidence, which: evidence[which] + more})
     assert 0 <= few <= 1 and 0 <= many <= 1
-    if which in ("clear", "own"):
-        assert many >= few
-    else:  # what later searches had to add
-        assert many <= few
+    assert many <= few if which in MOVES else many >= few
 
 
 @pytest.mark.parametrize("which", GOOD)
@@ -117,6 +118,15 @@ def test_each_piece_of_evidence_counts(which: str) -> None:
 def test_without_a_clear_neighbourhood_there_is_no_confidence() -> None:
     assert confidence_of({**GOOD, "clear": 0.0}) == 0
     assert confidence_of(BAD) < gate.ABSTAIN / 2 and confidence_of(GOOD) > 2 * gate.ABSTAIN
+
+
+def test_a_row_is_as_sure_as_it_is_itself_and_its_neighbours_are() -> None:
+    own, near = np.array([0.9, 0.1, 0.6]), np.array([0.1, 0.9, 0.2])
+    said = gate.together(own, np.array([40.0, 40.0, 0.0]), near)
+    assert (said[:2] < 0.9).all() and (said[:2] > 0.1).all() and said[2] == 0.2  # without an outline: neighbours'
+    assert (gate.together(own + 0.1, np.ones(3), near) > gate.together(own, np.ones(3), near)).all()
+    assert (gate.together(own, np.ones(3), near + 0.1) > gate.together(own, np.ones(3), near)).all()
+    assert gate.together(own, np.ones(3), own) == pytest.approx(own)
 
 
 def test_neighbourhoods_are_metres_but_never_fewer_pixels_than_the_first_search_has() -> None:

@@ -15,7 +15,10 @@ from pipeline.footprints import block_keys, index_cadaster, read_block
 from pipeline.grid import Window
 from pipeline.job import CADASTER, Job
 from pipeline.ledger import digest_of
+from pipeline.stages import gate as gate_stage
+from pipeline.stages.gate import Gate, Verdicts
 from pipeline.stages.search import plan_searches
+from pipeline.worker import align as worker_align
 from pipeline.worker import placed
 from tests.cadasters import cadaster_of, raster, rows_of
 from tests.test_tasks import job
@@ -73,6 +76,39 @@ def test_a_table_that_is_not_there_or_broken_is_named_in_one_line(work: Job) -> 
     with pytest.raises(StoreError, match="run again") as caught:
         placed.read_moved(work, step, "r0000c0000")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("far", "share"), [(0.0, 0.0), (30.0, 1.0)])
+def test_the_gate_moves_a_block_by_its_neighbours_and_is_as_sure_as_row_and_neighbours(
+    work: Job, far: float, share: float
+) -> None:
+    (key,), gate = block_keys(work.work / CADASTER), work.align_line[-1]
+    assert isinstance(gate, Gate)
+    block = read_block(work.work / CADASTER, key)
+    before = np.column_stack([block.xy + (4, -3), np.zeros(len(block.xy))])
+    placed.save_table(placed.moved_path(work, work.align_line[-2], key), before)
+    rows = len(block.rows)
+    weight, confidence = np.where(np.arange(rows) == 4, 0.0, 40.0), np.linspace(0.1, 0.9, rows)  # 4 is the point
+    verdicts = Verdicts(block.row_means(block.xy), weight, confidence, np.full(rows, far**2))
+    placed.save_table(placed.verdicts_path(work, key), verdicts.table())
+    (said,) = worker_align.move(work, f"{gate.name}-move", key, {"blocks": [key]})
+    table = placed.read_moved(work, gate, key)
+    np.testing.assert_allclose(table[:, :2], block.xy + np.multiply(share, (4, -3)), rtol=0, atol=1e-9)
+    assert said["status"] == "ok" and said["extra"]["box"] == placed.box_of(table[:, :2])
+    _, near = gate_stage.move(block.xy, before[:, :2], verdicts, gate)
+    own, judged = np.repeat(confidence, np.diff(block.row_vertices)), np.repeat(weight, np.diff(block.row_vertices)) > 0
+    np.testing.assert_allclose(table[:, 2], np.where(judged, (own + near) / 2, near))
+    assert confidence.min() < near.min() < near.max() < confidence.max()
+
+
+def test_a_block_whose_own_check_failed_does_not_move(work: Job) -> None:
+    (key,), gate = block_keys(work.work / CADASTER), work.align_line[-1]
+    xy = read_block(work.work / CADASTER, key).xy
+    placed.save_table(placed.moved_path(work, work.align_line[-2], key), np.column_stack([xy, xy[:, 0]]))
+    placed.save_table(placed.verdicts_path(work, key), np.ones((6, 5)))  # of an earlier run
+    with pytest.raises(StoreError, match="check failed"):
+        worker_align.move(work, f"{gate.name}-move", key, {"blocks": []})
+    assert not placed.moved_path(work, gate, key).exists()
 
 
 def test_boxes_are_those_of_the_points() -> None:
