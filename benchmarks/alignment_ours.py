@@ -50,6 +50,8 @@ def _structure(name: str, factor: int, of: int) -> Any:
 
 
 _CASES: dict[int, Case] = {}
+LAST: dict[str, Array] = {}
+"""The confidence of each polygon in the last run: what reliability diagrams are made from."""
 
 
 def structure(case: Case, factor: int) -> Any:
@@ -105,13 +107,16 @@ def gated(
 
     fit, length = edges.rate(structure(case, 1), xy, case.ring_offsets, ring_row, len(starts) - 1, gate.REACH)
     if isinstance(passes[0], Search):
-        second, third = (np.hypot(*means(b - a).T) for a, b in zip(places[:2], places[1:3], strict=True))
-        confidence = gate.confidence_of(means(sure[0]), second, third, edges.peaks(fit)[:, 3])
+        searched_at = [place for place, step in zip(places, passes, strict=True) if isinstance(step, Search)]
+        last = np.hypot(*means(searched_at[-1] - searched_at[-2]).T)
+        confidence = gate.confidence_of(means(sure[0]), last, edges.peaks(fit)[:, 3])
     else:
         confidence = means(sure[-1])
     verdicts = gate.Verdicts(means(xy), length, confidence, means(((xy - start) ** 2).sum(axis=1)))
-    moved, _ = gate.move(start, xy, verdicts, gate.Gate(case.gsd))
-    return np.where(np.repeat(confidence < gate.ABSTAIN, np.diff(starts))[:, None], start, moved)
+    moved, near = gate.move(start, xy, verdicts, gate.Gate(case.gsd))
+    stays = gate.together(confidence, length, means(near)) < gate.ABSTAIN
+    LAST["confidence"] = gate.together(confidence, length, means(near))
+    return np.where(np.repeat(stays, np.diff(starts))[:, None], start, moved)
 
 
 def search(case: Case, coords: Array, largest: float) -> Array:

@@ -7,8 +7,7 @@ learns only roughly, and what drags a network towards one direction cancels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,13 +16,8 @@ TURNS = tuple((quarters, mirrored) for mirrored in (False, True) for quarters in
 """The eight symmetries of a square: quarter turns anticlockwise, then whether left and right change places."""
 
 
-class FieldNetwork(Protocol):
-    """Image and cadaster (B, 1, H, W) -> displacement (B, 2, H - 2 halo, W - 2 halo), px, (dx, dy), y down."""
-
-    halo: int
-    stride: int
-
-    def __call__(self, image: Tensor, cadaster: Tensor) -> Tensor: ...
+Field = Callable[[Tensor, Tensor], Tensor]
+"""Image (B, 1, H, W) and rasters (B, k, H, W) -> displacement (B, 2, H - 2 halo, W - 2 halo), px, (dx, dy), y down."""
 
 
 def turn(x: Tensor, quarters: int, mirrored: bool) -> Tensor:
@@ -45,47 +39,26 @@ def turn_field_back(field: Tensor, quarters: int, mirrored: bool) -> Tensor:
     return turn_field(field, quarters if mirrored else -quarters % 4, mirrored)
 
 
-@dataclass(frozen=True, slots=True)
-class Symmetric:
-    """`network` averaged over TURNS; called as the network is. See `symmetric`."""
+def symmetric(field: Field, stride: int) -> Field:
+    """`field` as the mean over the eight turns and mirrorings of its input, vectors turned back exactly.
 
-    network: FieldNetwork
+    For eight times the work. What comes out of a turned input is the turned output, to the rounding of the
+    network's own sums. ValueError where H or W is no multiple of `stride`, the network's: turned pixels would
+    fall between the pooling's.
+    """
 
-    @property
-    def halo(self) -> int:
-        """The network's own halo, px."""
-        return self.network.halo
-
-    @property
-    def stride(self) -> int:
-        """The network's own stride, px."""
-        return self.network.stride
-
-    def __call__(self, image: Tensor, cadaster: Tensor) -> Tensor:
-        """Mean field (B, 2, H - 2 halo, W - 2 halo) in the type of the network's own.
-
-        ValueError where H or W is not a multiple of the stride: turned pixels would fall between the pooling's.
-        """
-        stride = self.network.stride
-        if any(side % stride for side in (*image.shape[-2:], *cadaster.shape[-2:])):
+    def mean(image: Tensor, rasters: Tensor) -> Tensor:
+        if any(side % stride for side in (*image.shape[-2:], *rasters.shape[-2:])):
             raise ValueError(
-                f"image {tuple(image.shape)} and cadaster {tuple(cadaster.shape)}: height and width must be "
+                f"image {tuple(image.shape)} and rasters {tuple(rasters.shape)}: height and width must be "
                 f"multiples of the stride, {stride}"
             )
-        total: Tensor | None = None
-        for quarters, mirrored in TURNS:
-            field = self.network(turn(image, quarters, mirrored), turn(cadaster, quarters, mirrored))
-            back = turn_field_back(field, quarters, mirrored)
-            # The sum of eight float32 is exact in float64, so it does not depend on which turn came first.
-            total = back.double() if total is None else total + back.double()
-        assert total is not None
-        return (total / len(TURNS)).to(back.dtype)
+        turned = (
+            turn_field_back(field(turn(image, *each), turn(rasters, *each)), *each) for each in TURNS
+        )
+        first = next(turned)
+        # The sum of eight float32 is exact in float64, so it does not depend on which turn came first.
+        total = sum((back.double() for back in turned), first.double())
+        return (total / len(TURNS)).to(first.dtype)
 
-
-def symmetric(network: FieldNetwork) -> Symmetric:
-    """`network` as the mean over the eight turns and mirrorings of its input, vectors turned back exactly.
-
-    For eight times the work; H and W of the input must be multiples of the stride. What comes out of a turned
-    input is the turned output, to the rounding of the network's own sums.
-    """
-    return Symmetric(network)
+    return mean

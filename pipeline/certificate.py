@@ -31,6 +31,7 @@ def build(
     outputs: Mapping[str, Path],
     rows: Mapping[str, int] | None = None,
     grids: Mapping[str, TileGrid] | None = None,
+    alignment: Mapping[str, Any] | None = None,
     seams: Mapping[str, Any] | None = None,
     borders: Mapping[str, Any] | None = None,
     identity: Mapping[str, Any] | None = None,
@@ -41,7 +42,7 @@ def build(
     `expected`: stage → the keys that should have a verdict; receipts of anything else are left out.
     `outputs`: file name → path of each deliverable (hashed here, in chunks). `rows`: what the row counts
     must be, e.g. {"cadaster_aligned.parquet": rows of the input}. `grids`: the grid of the stages whose
-    keys are its tiles, so that a reader can draw them. `seams`, `borders`: figures as the stages gave them.
+    keys are its tiles, so that a reader can draw them. `alignment`, `seams`, `borders`: figures as stages gave them.
     `complete` says that every verdict is ok, empty or nodata, that every output is there, and that rows agree.
     """
     newest = {(receipt.stage, receipt.key): receipt for receipt in receipts}
@@ -63,6 +64,7 @@ def build(
         "notes": list(notes),
         "rows": dict(rows or {}),
         "outputs": files,
+        "alignment": dict(alignment or {}),
         "seams": dict(seams or {}),
         "window_border": dict(borders or {}),
         "stages": stages,

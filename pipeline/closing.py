@@ -17,6 +17,7 @@ from pipeline.ledger import Ledger, Receipt
 from pipeline.report.fill import phase_seconds, report_data
 from pipeline.report.page import write_report
 from pipeline.stage import Phase
+from pipeline.stages import common
 
 PACKAGES = (
     "resurvey", "torch", "numpy", "numba", "zarr", "rasterio", "pyproj", "shapely", "pyarrow", "dask", "prefect",
@@ -41,6 +42,7 @@ def close_run(job: Job, ledger: Ledger, phases: Sequence[Phase], seconds: float)
         outputs={name: folder / name for name in [*written, "run.json"]},
         rows=rows_of(job, ledger),
         grids={name: grid for name in expected if (grid := tile_grid(job, name)) is not None},
+        alignment=alignment_figures(job, receipts),
         seams=seam_figures(receipts),
         borders={r.key: r.extra for r in receipts if r.stage == "border"},
         identity={"content": ledger.digest("ingest"), "weights": job.weights, "settings": job.identity},
@@ -125,6 +127,22 @@ def rows_of(job: Job, ledger: Ledger) -> dict[str, int]:
     return {"cadaster_aligned.parquet": int(index.extra["rows"])}
 
 
+def alignment_figures(job: Job, receipts: Sequence[Receipt]) -> dict[str, float | int]:
+    """What the whole cadaster had in common (metres, east and north), the rows that stayed because nothing made
+    them sure, and the cells of the field that are folded over, which must be none; empty without alignment."""
+    found = {receipt.stage: receipt.extra for receipt in receipts if receipt.stage == common.PHASE}
+    if not found:
+        return {}
+    shift = found[common.PHASE]
+    export = {receipt.key: receipt.extra for receipt in receipts if receipt.stage == "export"}
+    return {
+        "common_shift_east_m": round(float(shift.get("dx", 0.0)) * job.gsd, 3),
+        "common_shift_north_m": round(-float(shift.get("dy", 0.0)) * job.gsd, 3),
+        "rows_that_abstained": int(export.get("cadaster_aligned", {}).get("abstained", 0)),
+        "folded_cells": sum(int(r.extra.get("folded", 0)) for r in receipts if r.stage == "displacement"),
+    }
+
+
 def seam_figures(receipts: Sequence[Receipt]) -> dict[str, int]:
     """How many components crossed tiles, how many no tile saw whole, and what fixed windows merged."""
     split = [receipt for receipt in receipts if receipt.stage == "split"]
@@ -178,6 +196,7 @@ def figures_of(
         "complete": certified["complete"],
         "verdicts": certified["counts"],
         "status": export.get("cadaster_aligned", {}).get("rows_by_status", {}),
+        "alignment": certified["alignment"],
         "buildings": export.get("buildings", {}).get("rows"),
         "changes": export.get("changes", {}).get("changes", {}),
         "seconds": round(seconds, 1),

@@ -42,9 +42,10 @@ def findings(data: ReportData) -> list[Finding]:
     shift = np.hypot(data.dx_m, data.dy_m)
     boxes = data.before.boxes()
     at = {int(row): i for i, row in enumerate(data.shown.tolist())}
-    moved = np.flatnonzero((data.status == "moved") & np.isfinite(data.confidence))
-    moved = moved[np.isin(moved, data.shown)]
-    low = moved[np.argsort(data.confidence[moved], kind="stable")][:_EACH]
+    judged = np.flatnonzero(np.isin(data.status, ("moved", "unmoved")) & np.isfinite(data.confidence))
+    judged = judged[np.isin(judged, data.shown)]
+    low = judged[np.argsort(data.confidence[judged], kind="stable")][:_EACH]
+    moved = judged[data.status[judged] == "moved"]
     far = moved[np.argsort(-shift[moved], kind="stable")]
     far = far[~np.isin(far, low)][:_EACH]
     out = []

@@ -162,9 +162,8 @@ def completeness(certificate: Mapping[str, Any]) -> str:
         listed = "".join(f"<li>{escape(line)}</li>" for line in failed)
         legend += f"</div><div class=card style='margin-bottom:14px'><h3>Failed</h3><ul>{listed}</ul>"
     lead = "One verdict for every tile of every stage, from its receipt. North is up, one square a tile."
-    extra = _facts("Seams", certificate.get("seams", {})) + _facts(
-        "What a window's border does", certificate.get("window_border", {})
-    )
+    titles = {"alignment": "Alignment", "seams": "Seams", "window_border": "What a window's border does"}
+    extra = "".join(_facts(title, certificate.get(name, {})) for name, title in titles.items())
     after = f"<div class=two style='margin-top:16px'>{extra}</div>" if extra else ""
     if others:
         half = -(-len(others) // 2)

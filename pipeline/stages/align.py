@@ -128,7 +128,7 @@ def network_at(network: Any, factor: int, symmetry: bool) -> FieldNetwork:
 
     at = network.at(factor) if hasattr(network, "at") else network
     call, rasters = (at.displace, polygon_rasters) if isinstance(at, SuccessorUNet) else (at, None)
-    return FieldNetwork(symmetric(call, at.halo, at.stride) if symmetry else call, rasters)
+    return FieldNetwork(symmetric(call, at.stride) if symmetry else call, rasters)
 
 
 def predict_window(

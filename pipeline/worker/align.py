@@ -96,7 +96,7 @@ def move(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
             raise StoreError(f"{stage}: this block's own check failed, so nothing says whether its moves are any good")
         own = read_verdicts(job, [key])
         counts = np.diff(block.row_vertices)
-        sure = np.where(np.repeat(own.weight, counts) > 0, np.repeat(own.confidence, counts), sure)
+        sure = gate_stage.together(np.repeat(own.confidence, counts), np.repeat(own.weight, counts), sure)
     else:
         moved, sure = by_nodes(job, step, xy, payload["holes"])
     digest = save_table(moved_path(job, step, key), np.column_stack([moved, sure]))

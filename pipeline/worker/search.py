@@ -97,10 +97,9 @@ def check(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
         own = edges.peaks(fit)[:, 3]
     searches = [step for step in line if isinstance(step, Search)]
     if searches:
-        tables = [read_moved(job, step, key) for step in searches]
-        went = [block.row_means(b[:, :2] - a[:, :2]) for a, b in zip(tables[:-1], tables[1:], strict=True)]
-        second, third = (np.hypot(*shift.T) for shift in went)
-        confidence = gate_stage.confidence_of(block.row_means(tables[0][:, 2]), second, third, own)
+        tables = [read_moved(job, step, key) for step in (searches[0], *searches[-2:])]
+        last = np.hypot(*block.row_means(tables[-1][:, :2] - tables[-2][:, :2]).T)
+        confidence = gate_stage.confidence_of(block.row_means(tables[0][:, 2]), last, own)
     else:
         confidence = block.row_means(read_moved(job, line[-2], key)[:, 2])
     square = block.row_means(((xy - block.xy) ** 2).sum(axis=1))
