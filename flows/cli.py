@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_evaluate import evaluate
+from flows.cli_heights import heights
 from flows.options import with_shared
 from pipeline.errors import ResurveyError, SettingsError, StoreError
 
@@ -109,6 +110,7 @@ def demo(given: dict[str, Any], direct: Direct = False, json: Json = False) -> i
 
 
 app.command()(evaluate)
+app.command()(heights)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -19,7 +19,7 @@ FLOORS = {
     2: "scene polygons store ledger raster working statistics footprints putback rigid buildings",
     3: "stage networks",
     4: "stages seams faces conflate job",
-    5: "worker export report certificate verify",
+    5: "worker export report certificate verify heights",
     6: "prepare arrays tasks plan dispatch closing lost run upstream",
 }
 """Floors of `pipeline`: what each module's name, up to a first underscore, stands on."""
