@@ -22,7 +22,9 @@ Array = NDArray[np.float64]
 CARDS = ("alignment-zampieri", "alignment-zampieri-scales", "alignment-successor")
 
 
-def run(case: Case, coords: Array, passes: Sequence[Search | align.Step], card: str = "", symmetry: bool = False) -> Array:
+def run(
+    case: Case, coords: Array, passes: Sequence[Search | align.Step], card: str = "", symmetry: bool = False
+) -> Array:
     """The line as `resurvey run` goes through it: common shift, searches, the network's steps, gate, abstention."""
     start, xy = coords, coords + common_shift(case, coords)
     places, sure = [], []

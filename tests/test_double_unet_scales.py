@@ -206,18 +206,18 @@ def test_the_eight_are_different() -> None:
 def test_what_turns_with_its_input_stays_as_it_is() -> None:
     both = inputs()
     oracle = Oracle(gradients)
-    assert torch.equal(symmetric(oracle)(*both), oracle(*both))
+    assert torch.equal(symmetric(oracle, oracle.stride)(*both), oracle(*both))
 
 
 def test_a_constant_vector_averages_to_nothing() -> None:
-    out = symmetric(Oracle(constant))(*inputs())
+    out = symmetric(Oracle(constant), Oracle.stride)(*inputs())
     assert out.shape == (2, 2, 32, 56) and (out == 0).all()
 
 
 @pytest.mark.parametrize("symmetry", TURNS)
 def test_a_turned_input_gives_the_turned_output(symmetry: tuple[int, bool]) -> None:
     image, cadaster = inputs()
-    averaged, alone = symmetric(Oracle(lopsided)), Oracle(lopsided)
+    averaged, alone = symmetric(Oracle(lopsided), Oracle.stride), Oracle(lopsided)
     turned_inputs = turn(image, *symmetry), turn(cadaster, *symmetry)
     assert torch.equal(averaged(*turned_inputs), turn_field(averaged(image, cadaster), *symmetry))
     if symmetry != (0, False):  # the rule alone does not
@@ -226,8 +226,7 @@ def test_a_turned_input_gives_the_turned_output(symmetry: tuple[int, bool]) -> N
 
 def test_a_network_follows_a_turn_once_averaged(network: DoubleUNetScales) -> None:
     image, cadaster = inputs(76, 84, 1)
-    averaged = symmetric(network.at(1))
-    assert (averaged.halo, averaged.stride) == (32, 4)
+    averaged = symmetric(network.at(1), network.stride)
     with torch.no_grad():
         straight = turn_field(averaged(image, cadaster), 1, True)
         out = averaged(turn(image, 1, True), turn(cadaster, 1, True))
@@ -239,4 +238,4 @@ def test_a_network_follows_a_turn_once_averaged(network: DoubleUNetScales) -> No
 
 def test_sizes_that_break_the_stride_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples of the stride, 4"):
-        symmetric(Oracle(gradients))(*inputs(96, 98))
+        symmetric(Oracle(gradients), Oracle.stride)(*inputs(96, 98))
