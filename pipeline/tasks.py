@@ -17,6 +17,7 @@ from pipeline.job_stages import SPLIT_VERSION, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.scene import BLOCK
 from pipeline.stage import Phase, Stage, Task
+from pipeline.stages.gate import ABSTAIN
 from pipeline.upstream import state_of, states_of
 
 PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 1, 1
@@ -166,7 +167,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         products["buildings"] = (["split", "split-large"], {"parts": parts})
     for key, (stages, payload) in products.items():
         written = [ledger.digest(stage) for stage in stages]
-        options = [job.copies, job.sort, job.min_area_m2, job.move]
+        options = [job.copies, job.sort, job.min_area_m2, job.move, ABSTAIN]
         print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
         yield Task("export", key, print_, payload=payload)
 

@@ -122,7 +122,7 @@ def changes(job: Job, payload: dict[str, Any]) -> Products:
     cadaster = _in_working_crs(job)
     image = found.column("geometry").combine_chunks()
     status = aligned.column("status").to_numpy(zero_copy_only=False)
-    usable = np.isin(status, [STATUSES[code] for code in JUDGED])
+    usable = np.isin(status, [STATUSES[code] for code in JUDGED]) & _areal(cadaster)
     unseen = [Window(*box) for boxes in payload["failed"].values() for box in boxes]
     if unseen:
         usable &= ~_rows_inside(job, cadaster, unseen)
@@ -221,6 +221,22 @@ def _in_working_crs(job: Job) -> pa.LargeBinaryArray:
     nulls = aligned.wkb.buffers()[0]
     starts = pa.py_buffer(offsets.copy())
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(aligned), [nulls, starts, pa.py_buffer(data)])
+
+
+def _areal(wkb_array: pa.LargeBinaryArray) -> NDArray[np.bool_]:
+    """Rows whose geometry can have an area: lines and points have no building to be missing."""
+    if len(wkb_array) == 0:
+        return np.zeros(0, dtype=bool)
+    _, offsets, data = wkb_array.buffers()
+    starts = np.frombuffer(offsets, dtype=np.int64)[wkb_array.offset : wkb_array.offset + len(wkb_array) + 1]
+    here = np.diff(starts) >= 5
+    at = starts[:-1][here, None] + np.arange(5)
+    head = np.frombuffer(data, dtype=np.uint8)[at]
+    orders = head[:, 1:].copy().view("<u4")[:, 0], head[:, 1:].copy().view(">u4")[:, 0]
+    code = np.where(head[:, 0] == 1, *orders) & 0x0FFFFFFF  # the high bits say Z, M and SRID in EWKB
+    found = np.zeros(len(here), dtype=bool)
+    found[here] = np.isin(code % 1000, (3, 6, 7))
+    return found
 
 
 def _rows_inside(job: Job, wkb_array: Any, windows: list[Window]) -> NDArray[np.bool_]:
