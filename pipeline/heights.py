@@ -22,7 +22,7 @@ from pipeline.errors import SettingsError
 Floats = NDArray[np.float64]
 
 LEAST_BASE = 0.15
-"""Parallax, metres a metre of height, that two views must differ by: below, a pixel is seven metres of height."""
+"""Parallax, metres a metre of height, that two views must differ by: below, a metre of shift is seven of height."""
 LOWEST = 10.0
 """Degrees: elevations below it are no view of a town from above."""
 CERTAIN_PX = 2.0

@@ -133,3 +133,27 @@ def write_views(town: Town, parallaxes: tuple[Floats, Floats], folder: Path) -> 
     cadaster = folder / "cadaster.parquet"
     geopandas.GeoDataFrame(columns, geometry=shapes, crs=CRS).to_parquet(cadaster, schema_version="1.1.0")
     return (*paths, cadaster)
+
+
+def main() -> None:
+    """Draw a town from two sides: `python -m training.city_views --out DIR`; heights are in the cadaster."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--heights", choices=("smooth", "random", "houses"), default="houses")
+    parser.add_argument("--view-a", default="150,68", metavar="AZ,EL")
+    parser.add_argument("--view-b", default="330,72", metavar="AZ,EL")
+    parser.add_argument("--side", type=int, default=1400, metavar="PX")
+    parser.add_argument("--gsd", type=float, default=0.5, metavar="M")
+    parser.add_argument("--seed", type=int, default=5)
+    given = parser.parse_args()
+    leans = []
+    for text in (given.view_a, given.view_b):
+        azimuth, elevation = np.radians([float(part) for part in text.split(",")])
+        leans.append(-np.array([np.sin(azimuth), np.cos(azimuth)]) / np.tan(elevation))
+    write_views(town(given.side, given.gsd, given.seed, given.heights), (leans[0], leans[1]), given.out)
+
+
+if __name__ == "__main__":
+    main()
