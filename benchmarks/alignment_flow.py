@@ -11,6 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from training.align_chain import Case, polygons_of, sample, smooth
 from training.patches import draw
@@ -18,6 +19,8 @@ from training.patches import draw
 Array = NDArray[np.float64]
 Raster = NDArray[np.float32]
 Peer = Callable[[Case, Array, float], Array]
+Register = Callable[[Raster, Raster], Raster]
+Levels = tuple[tuple[int, float], ...]
 
 
 def gradient(case: Case, sigma: float, factor: int = 1) -> tuple[Raster, Raster]:
@@ -49,9 +52,48 @@ def bounded(coords: Array, moved: Array, largest: float) -> Array:
     return coords + np.clip(moved - coords, -largest, largest)
 
 
-def pair(case: Case, coords: Array, sigma: float, blur: float) -> tuple[Raster, Raster]:
+def surface(image: Raster, drawn: Raster, bound: int, whitening: float) -> Raster:
+    """Correlation of `drawn` (h, w) moved by (dy, dx) with `image` (h, w): (2 bound + 1, 2 bound + 1).
+
+    whitening 0: cross-correlation; 1: phase correlation; between: the spectrum flattened in part.
+    """
+    shape = [fft.next_fast_len(side + bound, real=True) for side in image.shape]
+    product = fft.rfft2(image, shape) * np.conj(fft.rfft2(drawn, shape))
+    if whitening:
+        magnitude = np.abs(product)
+        product /= np.maximum(magnitude, 1e-6 * magnitude.max() + 1e-12) ** whitening
+    near = np.arange(-bound, bound + 1)
+    return np.asarray(fft.irfft2(product, shape)[np.ix_(near, near)], np.float32)
+
+
+def peak(scores: Raster) -> tuple[float, float]:
+    """(dx, dy) of the largest score, px from the middle, to a fraction by a parabola along each axis."""
+    middle = scores.shape[0] // 2
+    y, x = np.unravel_index(np.argmax(scores), scores.shape)
+    found = []
+    for along, at in ((scores[y], x), (scores[:, x], y)):
+        shift = 0.0
+        if 0 < at < len(along) - 1:
+            left, best, right = (float(v) for v in along[at - 1 : at + 2])
+            curve = left - 2 * best + right
+            shift = 0.5 * (left - right) / curve if curve < 0 else 0.0
+        found.append(float(at) - middle + shift)
+    return found[0], found[1]
+
+
+def global_shift(
+    case: Case, coords: Array, largest: float, *, whitening: float = 0.0, sigma: float = 2.0, blur: float = 2.0
+) -> Array:
+    """One shift for the whole cadaster: the peak of its correlation with the image's gradient magnitude."""
+    image = contrast(case, sigma)
+    scores = surface(image - image.mean(), outlines(case, coords, blur), int(np.ceil(largest)), whitening)
+    return bounded(coords, coords + peak(scores), largest)
+
+
+def pair(case: Case, coords: Array, sigma: float, blur: float, factor: int = 1) -> tuple[Raster, Raster]:
     """Cadaster's outlines and the image's gradient magnitude, each blurred and stretched to 0..1 at its 99.5 %."""
-    both = outlines(case, coords, blur), cv2.GaussianBlur(contrast(case, 1.0), (0, 0), sigma)
+    image = contrast(case, 1.0, factor=factor)
+    both = outlines(case, coords, blur, factor), cv2.GaussianBlur(image, (0, 0), sigma)
     tops = [np.percentile(raster[raster > 1e-4], 99.5) if (raster > 1e-4).any() else 1.0 for raster in both]
     drawn, image = (np.clip(raster / top, 0, 1).astype(np.float32) for raster, top in zip(both, tops, strict=True))
     return drawn, image
@@ -90,45 +132,60 @@ def farneback(
     return sampled(case, coords, largest, np.moveaxis(flow, -1, 0), spread)
 
 
+def flattened(raster: Raster, reach: float) -> Raster:
+    """Raster less its mean within `reach` px, over its standard deviation: what takes brightness to be constant
+    would else explain the image's ground level, which no drawn cadaster has, by a flow."""
+    high = raster - cv2.GaussianBlur(raster, (0, 0), reach)
+    return np.asarray(high / max(float(high.std()), 1e-6), np.float32)
+
+
+def by_levels(
+    case: Case, coords: Array, largest: float, register: Register, levels: Levels, sigma: float, blur: float,
+    reach: float = 16.0, whitening: float = 0.5,
+) -> Array:  # fmt: skip
+    """Vertices moved by the common shift, then level by level of (factor, spread px of the image): the cadaster is
+    drawn again as moved so far, registered, and the flow smoothed by the drawn outlines as `sampled` does.
+    `sigma` and `blur` are px of the level."""
+    moved = global_shift(case, coords, largest, whitening=whitening)
+    for factor, spread in levels:
+        drawn, image = (flattened(raster, reach) for raster in pair(case, moved, sigma, blur, factor))
+        flow = np.clip(np.nan_to_num(register(drawn, image)), -largest / factor, largest / factor).astype(np.float32)
+        flow = smooth(flow, outlines(case, moved, 1.0, factor), spread / factor)
+        moved = bounded(coords, moved + factor * sample(flow, moved / factor), largest)
+    return moved
+
+
 def tvl1(
-    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
-    attachment: float = 5.0, tightness: float = 0.3,
+    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0,
+    levels: Levels = ((8, 60.0), (4, 60.0), (2, 40.0)), attachment: float = 0.5, tightness: float = 0.3,
 ) -> Array:  # fmt: skip
     """scikit-image's TV-L1."""
     from skimage.registration import optical_flow_tvl1
 
-    drawn, image = pair(case, coords, sigma, blur)
-    flow = optical_flow_tvl1(drawn, image, attachment=attachment, tightness=tightness, dtype=np.float32)
-    return sampled(case, coords, largest, flow[::-1], spread)
+    def register(drawn: Raster, image: Raster) -> Raster:
+        flow = optical_flow_tvl1(drawn, image, attachment=attachment, tightness=tightness, dtype=np.float32)
+        return np.asarray(flow[::-1])
+
+    return by_levels(case, coords, largest, register, levels, sigma, blur)
 
 
 def demons(
-    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0, spread: float = 0.0,
-    smoothing: float = 8.0, iterations: int = 30,
+    case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0,
+    levels: Levels = ((8, 60.0), (4, 60.0), (2, 40.0)), smoothing: float = 8.0, iterations: int = 30,
 ) -> Array:  # fmt: skip
-    """SimpleITK's diffeomorphic demons over a pyramid of 4, 2, 1; the field is smoothed each iteration."""
+    """SimpleITK's diffeomorphic demons; the field is smoothed each iteration."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    drawn, image = pair(case, coords, sigma, blur)
-    field = None
-    for factor in (4, 2, 1):
-        fixed, moving = (
-            sitk.GetImageFromArray(np.ascontiguousarray(cv2.resize(r, None, fx=1 / factor, fy=1 / factor,
-                                                                   interpolation=cv2.INTER_AREA)))
-            for r in (drawn, image)
-        )  # fmt: skip
+
+    def register(drawn: Raster, image: Raster) -> Raster:
         filtering = sitk.DiffeomorphicDemonsRegistrationFilter()
         filtering.SetNumberOfIterations(iterations)
         filtering.SetStandardDeviations(smoothing)
-        if field is None:
-            field = filtering.Execute(fixed, moving)
-        else:
-            size = fixed.GetSize()
-            start = cv2.resize(sitk.GetArrayFromImage(field) * 2, size, interpolation=cv2.INTER_LINEAR)
-            field = filtering.Execute(fixed, moving, sitk.GetImageFromArray(start.astype(np.float64), isVector=True))
-    flow = np.moveaxis(sitk.GetArrayFromImage(field), -1, 0)
-    return sampled(case, coords, largest, flow, spread)
+        field = filtering.Execute(sitk.GetImageFromArray(drawn), sitk.GetImageFromArray(image))
+        return np.moveaxis(sitk.GetArrayFromImage(field), -1, 0)
+
+    return by_levels(case, coords, largest, register, levels, sigma, blur)
 
 
 def bspline(

@@ -15,62 +15,25 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 from scipy.spatial import cKDTree
 
 from benchmarks.alignment_flow import (
     Array,
     Peer,
-    Raster,
     bounded,
     bspline,
     contrast,
     demons,
     dis,
     farneback,
+    global_shift,
     gradient,
     outlines,
+    peak,
+    surface,
     tvl1,
 )
 from training.align_chain import Case, sample, smooth
-
-
-def surface(image: Raster, drawn: Raster, bound: int, whitening: float) -> Raster:
-    """Correlation of `drawn` (h, w) moved by (dy, dx) with `image` (h, w): (2 bound + 1, 2 bound + 1).
-
-    whitening 0: cross-correlation; 1: phase correlation; between: the spectrum flattened in part.
-    """
-    shape = [fft.next_fast_len(side + bound, real=True) for side in image.shape]
-    product = fft.rfft2(image, shape) * np.conj(fft.rfft2(drawn, shape))
-    if whitening:
-        magnitude = np.abs(product)
-        product /= np.maximum(magnitude, 1e-6 * magnitude.max() + 1e-12) ** whitening
-    near = np.arange(-bound, bound + 1)
-    return np.asarray(fft.irfft2(product, shape)[np.ix_(near, near)], np.float32)
-
-
-def peak(scores: Raster) -> tuple[float, float]:
-    """(dx, dy) of the largest score, px from the middle, to a fraction by a parabola along each axis."""
-    middle = scores.shape[0] // 2
-    y, x = np.unravel_index(np.argmax(scores), scores.shape)
-    found = []
-    for along, at in ((scores[y], x), (scores[:, x], y)):
-        shift = 0.0
-        if 0 < at < len(along) - 1:
-            left, best, right = (float(v) for v in along[at - 1 : at + 2])
-            curve = left - 2 * best + right
-            shift = 0.5 * (left - right) / curve if curve < 0 else 0.0
-        found.append(float(at) - middle + shift)
-    return found[0], found[1]
-
-
-def global_shift(
-    case: Case, coords: Array, largest: float, *, whitening: float = 0.0, sigma: float = 2.0, blur: float = 2.0
-) -> Array:
-    """One shift for the whole cadaster: the peak of its correlation with the image's gradient magnitude."""
-    image = contrast(case, sigma)
-    scores = surface(image - image.mean(), outlines(case, coords, blur), int(np.ceil(largest)), whitening)
-    return bounded(coords, coords + peak(scores), largest)
 
 
 def blockwise(

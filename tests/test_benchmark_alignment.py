@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from benchmarks.alignment import compare, mean_iou, methods, rows_of, shapes
+from benchmarks.alignment import CONSENSUS, REFERENCE, compare, consensus, mean_iou, methods, rows_of, shapes
 from benchmarks.alignment_peers import PEERS, SLOW, outline_samples, peak, surface
 from benchmarks.alignment_report import curves, mean_of, table
 from training.align_chain import Case
@@ -119,26 +120,61 @@ def test_rows_are_written_once_and_resumed(case: Case, tmp_path: Path) -> None:
         return case.coords.copy()
 
     peers = {"none": PEERS["none"], "perfect": perfect}
-    rows = compare([case], peers, [8.0], lambda name: 2 if name == "none" else 1, path, lambda line: None)
-    assert [(row["method"], row["seed"]) for row in rows] == [("none", 0), ("none", 1), ("perfect", 0)]
-    assert rows[2]["mean"] == 0 and rows[2]["iou"] == 1 and rows[2]["curve"] == [1.0] * 32
-    assert rows[2]["iou_before"] == rows[0]["iou"] < 1
+    rows = compare([case], peers, [8.0], lambda name: 2 if name == "none" else 1, tmp_path, lambda line: None)
+    assert [(row["method"], row["largest"], row["seed"]) for row in rows] == [
+        ("none", 8, 0), ("none", 8, 1), ("none", 0, 0), ("perfect", 8, 0), ("perfect", 0, 0)
+    ]  # fmt: skip
+    assert rows[3]["mean"] == 0 and rows[3]["iou"] == 1 and rows[3]["curve"] == [1.0] * 32
+    assert rows[3]["iou_before"] == rows[0]["iou"] < 1
     assert rows[0]["within_4"] == rows[0]["curve"][7]
-    assert len(calls) == 1
+    assert calls == [8.0, REFERENCE]
 
     path.write_text(path.read_text()[:-30])  # as a kill would leave it: the last row is made again
-    assert len(rows_of(path)) == 2
+    assert len(rows_of(path)) == 4
     said: list[str] = []
-    again = compare([case], peers, [8.0], lambda name: 2 if name == "none" else 1, path, said.append)
-    assert len(calls) == 2
+    again = compare([case], peers, [8.0], lambda name: 2 if name == "none" else 1, tmp_path, said.append)
+    assert len(calls) == 3
     assert [row["mean"] for row in again] == [row["mean"] for row in rows]
-    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 3
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 5
     assert "25 polygons scored: fewer than" in said[0]
 
     text = table(again)
-    assert "| perfect (1 of 1 scenes, 1 of 2 fields) | 100 % | 100 % | 100 % | 0.00 | 0.00 | 1.00 |" in text
+    floor = rows[0]["label_floor"]
+    line = "| perfect (1 of 1 scenes, 1 of 2 fields) | 0.00 | 0.00 | 100 % | 100 % | 100 % | 100 % | 1.00 | 0 |"
+    assert f"{line} {floor:.2f} |" in text
+    assert "| perfect | 0.00 (+0.0, +0.0) |" in text
     curves(again, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_text().count("<polyline") == 2
+
+
+def test_labels_that_are_off_are_found_out_by_consensus(case: Case, tmp_path: Path) -> None:
+    off = replace(case, coords=case.coords + (2.0, -1.0))
+
+    def right(case_: Case, coords: np.ndarray, largest: float) -> np.ndarray:
+        return case.coords.copy()
+
+    (row,) = compare([off], {"right": right}, [], lambda name: 1, tmp_path, lambda line: None)
+    assert row["largest"] == 0
+    assert (row["dx"], row["dy"]) == (-2, 1)
+    assert (row["label_dx"], row["label_dy"]) == pytest.approx((-2, 1), abs=0.3)
+    assert row["median"] == pytest.approx(np.hypot(2, 1), abs=1e-3)
+    assert row["label_floor"] == pytest.approx(np.hypot(2, 1), abs=0.5)
+    assert row["median_consensus"] < 0.5 and row["within_1_consensus"] > 0.9
+
+
+def test_consensus_is_kept_for_the_same_cadaster_only(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "consensus.npy"
+    np.save(path, case.coords + 7)
+    assert np.array_equal(consensus(case, path), case.coords + 7)
+    np.save(path, case.coords[:-1])
+    found = consensus(case, path)
+    assert np.median(np.hypot(*(found - case.coords).T)) < 0.5
+    assert np.array_equal(np.load(path), found)
+    assert [file.name for file in tmp_path.iterdir()] == ["consensus.npy"]
+
+
+def test_no_method_of_our_own_is_in_the_consensus() -> None:
+    assert set(CONSENSUS) <= set(PEERS) - set(SLOW)
 
 
 def test_scenes_count_alike_however_many_fields() -> None:
