@@ -37,12 +37,14 @@ def nearest_level(gsd: float, native: float) -> int:
 def choose_cards(
     settings: Settings, gsd: float, bands: int
 ) -> tuple[dict[str, ModelCard], dict[str, int]]:
-    """A card for each stage's network, and the level it runs at; errors name the models that fit."""
+    """A card for each stage that has a network, and the level it runs at; errors name the models that fit."""
     from catalogs.cards import list_cards, load_card, select_card
 
     cards: dict[str, ModelCard] = {}
     levels: dict[str, int] = {}
     for stage in settings.stages:
+        if stage == "align" and settings.aligner == "search":
+            continue
         task = TASKS[stage]
         if task in settings.cards:
             card = load_card(settings.cards[task], settings.models)
@@ -83,7 +85,7 @@ def prepare(settings: Settings) -> Job:
         polygons.check_overlap(grid, cadaster)
         cadaster_source = cadaster.source_id
     alignment = cards.get("alignment")
-    searches = plan_searches(grid.gsd) if alignment and settings.aligner != "network" else ()
+    searches = plan_searches(grid.gsd) if "align" in settings.stages and settings.aligner != "network" else ()
     steps = plan_steps(ROUNDS[settings.aligner], coarsest_factor(alignment, grid.gsd)) if alignment else ()
     return Job(
         folder=str(settings.out.absolute()),

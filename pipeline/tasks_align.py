@@ -79,10 +79,11 @@ def unmoved_blocks(job: Job, ledger: Ledger) -> list[str]:
 
 
 def _placed(job: Job, ledger: Ledger, position: int, key: str) -> str:
-    """The digest of where a block's polygons are before step `position`."""
+    """Digests of what a block's polygons are, and of where they are before step `position`."""
+    index = state_of(ledger, "index", "cadaster")
     if position == 0:
-        return state_of(ledger, "index", "cadaster") + state_of(ledger, common.PHASE, common.KEY)
-    return state_of(ledger, f"{job.align_line[position - 1].name}-move", key)
+        return index + state_of(ledger, common.PHASE, common.KEY)
+    return index + state_of(ledger, f"{job.align_line[position - 1].name}-move", key)
 
 
 def _common(job: Job, ledger: Ledger) -> Iterator[Task]:

@@ -70,6 +70,6 @@ def test_the_blocks_of_a_cadaster_only_add_up() -> None:
     assert one.clear == pytest.approx(many.clear, rel=1e-5)
 
 
-@pytest.mark.parametrize(("gsd", "factor"), [(0.1, 8), (0.25, 8), (0.3, 4), (1.0, 2), (1.5, 1), (5.0, 1)])
+@pytest.mark.parametrize(("gsd", "factor"), [(0.1, 8), (0.25, 4), (0.3, 2), (0.5, 2), (1.0, 1), (5.0, 1)])
 def test_the_level_is_the_coarsest_at_which_outlines_tell(gsd: float, factor: int) -> None:
     assert common.factor_of(gsd) == factor

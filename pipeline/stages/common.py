@@ -21,17 +21,18 @@ VERSION = 1
 PHASE, KEY = "align-common", "scene"
 REACH = 100
 """px of level 1: the largest common shift that is looked for."""
-COARSE_M = 2.0
+COARSE_M = 1.0
 """Metres: the coarsest GSD at which many outlines together still tell."""
-SMEAR = 5.0
-"""px of level 1: standard deviation of the smoothing over shifts."""
+SMEAR, SLOPE = 3.0, 25.0
+"""px of level 1: standard deviation of the smoothing over shifts, and of the slower changes that are taken away:
+the density of a city's edges rises and falls over such distances, and says nothing of outlines."""
 NEAR = 24.0
 """px of level 1: shifts that the first search finds by itself."""
-SURE, CLEARER = 5.0, 1.0
+SURE, CLEARER = 5.5, 1.0
 """Standard deviations that a common shift must stand above all shifts (the best of pure noise stays under 4), and
 above the best of the near ones."""
-BLOCKS = 64
-"""Blocks of polygons that are asked, evenly spread over the scene."""
+BLOCKS, ROWS = 64, 1500
+"""Blocks of polygons that are asked, evenly spread over the scene, and rows of all of them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def decide(rated: NDArray[np.float64], factor: int) -> Common:
 
     reach = rated.shape[0] // 2
     smooth = cv2.GaussianBlur(rated, (0, 0), max(SMEAR / factor, 0.5))
+    smooth -= cv2.GaussianBlur(rated, (0, 0), SLOPE / factor)
     spread = float(smooth.std())
     if spread <= 1e-12:
         return Common(0.0, 0.0, 0.0, 0.0)

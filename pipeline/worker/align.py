@@ -52,7 +52,8 @@ def field(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     ).grow(halo)
     if drawing.inside(whole) is None:
         return [blank(job, stage, key, "empty", step.name, cells, 4)]
-    if not scene.read_valid(scene_of(job), step.factor, whole).any():
+    valid = scene.read_valid(scene_of(job), step.factor, whole) != 0
+    if not valid.any():
         return [blank(job, stage, key, "nodata", step.name, cells, 4)]
     gray = to_gray(scene.read_stretched(scene_of(job), step.factor, whole))
     network = align.network_at(network_of(job, "alignment"), step.factor, job.symmetry)
@@ -61,6 +62,8 @@ def field(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
 
     def forward(window: Window) -> None:
         nonlocal ran
+        if not valid[window.slices(whole)].any():
+            return  # each window for itself: what a tile sees beside it must not matter
         image = np.ascontiguousarray(gray[window.grow(halo).slices(whole)])
         answer = align.predict_window(network, image, drawing, window, halo, step.factor, job.device)
         if answer is not None:
@@ -141,7 +144,19 @@ def folded(values: NDArray[np.float32]) -> int:
 
 
 def by_nodes(job: Job, step: Search | align.Step, xy: Points, holes: list[str]) -> tuple[Points, Points]:
-    """Points (n, 2), px of level 1, moved by a step's stitched field; and how sure it is there (n)."""
+    """Points (n, 2), px of level 1, moved by a step's stitched field; and how sure it is there (n).
+
+    The field is read around the points of one block of the scene at a time: a row may be longer than a city.
+    """
+    moved, sure = xy.copy(), np.zeros(len(xy))
+    cell = np.floor(xy / scene.BLOCK).astype(np.int64)
+    for one in np.unique(cell, axis=0):
+        here = (cell == one).all(axis=1)
+        moved[here], sure[here] = _by_nodes(job, step, xy[here], holes)
+    return moved, sure
+
+
+def _by_nodes(job: Job, step: Search | align.Step, xy: Points, holes: list[str]) -> tuple[Points, Points]:
     box = box_of(xy)
     region = search_stage.nodes_around(box, step) if isinstance(step, Search) else align.cells_around(box, step.factor)
     sums = store.read(store.open_array(job.work / SCENE, values_of(step.name)), region)

@@ -63,7 +63,7 @@ def load_table(path: Path) -> Points:
     """A table of floats. StoreError where it is not there or cannot be read."""
     try:
         table: Points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run again") from None
     return table
 

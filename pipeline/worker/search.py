@@ -8,18 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import footprints, scene, store
+from pipeline.footprints_block import FootprintBlock
 from pipeline.grid import Window, level_shape
 from pipeline.job import CADASTER, SCENE, Job, values_of
 from pipeline.job_stages import around, scaled
 from pipeline.kernels import edges
 from pipeline.ledger import digest_of
+from pipeline.ragged import offsets_of
 from pipeline.stages import common as common_stage
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import search as search_stage
 from pipeline.stages.gate import Gate, Verdicts
-from pipeline.stages.search import Search
+from pipeline.stages.search import Outlines, Search
 from pipeline.worker.entry import Row, row
 from pipeline.worker.placed import (
+    Points,
     box_of,
     common_path,
     outlines_within,
@@ -29,6 +32,9 @@ from pipeline.worker.placed import (
     vertices,
 )
 from pipeline.worker.scores import scene_of
+
+NEAR = 512
+"""px of level 1 around a block that its outlines are looked at when they are judged for themselves."""
 
 
 def structure_of(job: Job, level: int, region: Window) -> tuple[NDArray[np.float32], tuple[int, int]]:
@@ -40,16 +46,24 @@ def structure_of(job: Job, level: int, region: Window) -> tuple[NDArray[np.float
     return search_stage.structure(image, scene.read_valid(scene_of(job), level, there) != 0), (there.y0, there.x0)
 
 
+def near_block(job: Job, key: str, coords: Points, margin: int) -> Window:
+    """The window of level 1 around outlines, but no farther from their block than NEAR: a parish boundary is judged
+    by its part there, or one row would ask for the whole scene at once."""
+    box, core = around(box_of(coords), margin), job.blocks().at(key).core.grow(NEAR)
+    y0, x0 = max(box.y0, core.y0), max(box.x0, core.x0)
+    return Window(y0, x0, max(min(box.y1, core.y1) - y0, 0), max(min(box.x1, core.x1) - x0, 0))
+
+
 def common(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     """The shift that the whole cadaster has in common, from some of its blocks."""
     factor = common_stage.factor_of(job.gsd)
     rated, heard = np.zeros(()), 0.0
     for name in payload["blocks"]:
         block = footprints.read_block(job.work / CADASTER, name)
-        coords, ring_offsets, _ = block.outlines()
+        coords, ring_offsets = some_outlines(block, -(-common_stage.ROWS // len(payload["blocks"])))
         if len(ring_offsets) < 2:
             continue
-        tensor, corner = structure_of(job, factor, around(box_of(coords), common_stage.REACH + 8 * factor))
+        tensor, corner = structure_of(job, factor, near_block(job, name, coords, common_stage.REACH + 8 * factor))
         local = coords / factor - (corner[1], corner[0])
         said, length = common_stage.ratings(tensor, (local, ring_offsets), factor)
         rated, heard = rated + said, heard + length
@@ -57,6 +71,14 @@ def common(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]
     digest = save_table(common_path(job), np.array([found.dx, found.dy]))
     figures = {"dx": found.dx, "dy": found.dy, "clear": round(found.clear, 3), "near": round(found.near, 3)}
     return [row(stage, key, "ok", digest, **figures)]
+
+
+def some_outlines(block: FootprintBlock, most: int) -> Outlines:
+    """Outlines of at most about `most` rows of a block, evenly spread over its rows."""
+    coords, ring_offsets, ring_row = block.outlines()
+    wanted = ring_row % -(-len(block.rows) // most) == 0
+    counts = np.diff(ring_offsets)
+    return coords[np.repeat(wanted, counts)], offsets_of(counts[wanted])
 
 
 def search(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
@@ -91,7 +113,7 @@ def check(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     coords, ring_offsets, ring_row = block.outlines(xy)
     own, length = np.zeros(len(block.rows)), np.zeros(len(block.rows))
     if len(ring_offsets) > 1:
-        tensor, corner = structure_of(job, 1, around(box_of(coords), gate_stage.REACH + 8))
+        tensor, corner = structure_of(job, 1, near_block(job, key, coords, gate_stage.REACH + 8))
         local = coords - (corner[1], corner[0])
         fit, length = edges.rate(tensor, local, ring_offsets, ring_row, len(block.rows), gate_stage.REACH)
         own = edges.peaks(fit)[:, 3]
