@@ -141,15 +141,21 @@ def flattened(raster: Raster, reach: float) -> Raster:
 
 def by_levels(
     case: Case, coords: Array, largest: float, register: Register, levels: Levels, sigma: float, blur: float,
-    reach: float = 16.0, whitening: float = 0.5,
+    reach: float = 16.0, whitening: float = 0.25, most: float = 4.0,
 ) -> Array:  # fmt: skip
     """Vertices moved by the common shift, then level by level of (factor, spread px of the image): the cadaster is
-    drawn again as moved so far, registered, and the flow smoothed by the drawn outlines as `sampled` does.
-    `sigma` and `blur` are px of the level."""
+    drawn again as moved so far and registered, the flow held to `most` px, smoothed by the drawn outlines as `sampled`
+    does, and sampled. `sigma`, `blur`, `reach` and `most` are px of the level.
+
+    Chosen on the training areas southern Banepa, catanduanes_ph_a and massachusetts_us_a, 500 px of each and one
+    field of 32 px and one of 8 px. The common shift is by a spectrum flattened in part: by plain correlation it was
+    40 px off in Massachusetts, a row of houses too far.
+    """
     moved = global_shift(case, coords, largest, whitening=whitening)
     for factor, spread in levels:
         drawn, image = (flattened(raster, reach) for raster in pair(case, moved, sigma, blur, factor))
-        flow = np.clip(np.nan_to_num(register(drawn, image)), -largest / factor, largest / factor).astype(np.float32)
+        bound = min(largest / factor, most)
+        flow = np.clip(np.nan_to_num(register(drawn, image)), -bound, bound).astype(np.float32)
         flow = smooth(flow, outlines(case, moved, 1.0, factor), spread / factor)
         moved = bounded(coords, moved + factor * sample(flow, moved / factor), largest)
     return moved
@@ -157,9 +163,14 @@ def by_levels(
 
 def tvl1(
     case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0,
-    levels: Levels = ((8, 60.0), (4, 60.0), (2, 40.0)), attachment: float = 0.5, tightness: float = 0.3,
+    levels: Levels = ((2, 60.0),), attachment: float = 0.5, tightness: float = 0.3,
 ) -> Array:  # fmt: skip
-    """scikit-image's TV-L1."""
+    """scikit-image's TV-L1, from the common shift (`by_levels`).
+
+    From the rasters as they are, TV-L1 left 12 px where there had been 2.6: hence `flattened`, and little attachment.
+    One pass at half resolution left 3.3 px of 20 and 2.3 of 3.0 in Banepa and Massachusetts; factors 8, 4, 2 left 9.3
+    and 3.0, twice 4 5.6 and 2.9, twice 2 3.2 and 3.0.
+    """
     from skimage.registration import optical_flow_tvl1
 
     def register(drawn: Raster, image: Raster) -> Raster:
@@ -171,9 +182,13 @@ def tvl1(
 
 def demons(
     case: Case, coords: Array, largest: float, *, sigma: float = 2.0, blur: float = 2.0,
-    levels: Levels = ((8, 60.0), (4, 60.0), (2, 40.0)), smoothing: float = 8.0, iterations: int = 30,
+    levels: Levels = ((4, 60.0), (2, 40.0)), smoothing: float = 8.0, iterations: int = 30,
 ) -> Array:  # fmt: skip
-    """SimpleITK's diffeomorphic demons; the field is smoothed each iteration."""
+    """SimpleITK's diffeomorphic demons, from the common shift (`by_levels`); the field is smoothed each iteration.
+
+    Factors 4 and 2 left 3.9 px of 20 and 1.5 of 2.6 on the training areas, the common shift alone 6.0 and 2.1; with
+    factor 8 first 5.0 and 1.8.
+    """
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -190,16 +205,22 @@ def demons(
 
 def bspline(
     case: Case, coords: Array, largest: float, *, knots: float = 300.0, iterations: int = 40, share: float = 0.2,
-    edges: bool = False,
+    edges: bool = True, whitening: float = 0.25,
 ) -> Array:  # fmt: skip
-    """SimpleITK's cubic B-spline with Mattes' mutual information, between the drawn cadaster and the gray image (or
-    its gradient magnitude), over a pyramid of 4, 2, 1; knots bounded by the largest displacement."""
+    """SimpleITK's cubic B-spline with Mattes' mutual information, from the common shift, between the drawn outlines
+    and the gradient magnitude (`edges` False: the drawn cadaster and the gray image), over a pyramid of 4, 2, 1;
+    knots bounded by the largest displacement.
+
+    On catanduanes_ph_a with outlines and gradient it left 0.9 px of 20 and 0.6 of 1.8; with the gray image 2.3 and
+    1.9, and without the common shift first 2.1 and 1.8, so at 8 px it did no good.
+    """
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    fill = draw(polygons_of(case, coords, 1), case.valid[1].shape)
+    start = global_shift(case, coords, largest, whitening=whitening)
+    fill = draw(polygons_of(case, start, 1), case.valid[1].shape)
     image = contrast(case, 1.0) if edges else case.gray[1]
-    drawn = outlines(case, coords, 2.0) if edges else cv2.GaussianBlur((fill > 0).astype(np.float32), (0, 0), 1.0)
+    drawn = outlines(case, start, 2.0) if edges else cv2.GaussianBlur((fill > 0).astype(np.float32), (0, 0), 1.0)
     fixed, moving = (sitk.GetImageFromArray(raster) for raster in (drawn, image))
     mesh = [max(1, round(side / knots)) for side in fixed.GetSize()]
     transform = sitk.BSplineTransformInitializer(fixed, mesh)
@@ -221,4 +242,5 @@ def bspline(
     field = sitk.TransformToDisplacementField(
         transform, sitk.sitkVectorFloat64, fixed.GetSize(), fixed.GetOrigin(), fixed.GetSpacing(), fixed.GetDirection()
     )
-    return sampled(case, coords, largest, np.moveaxis(sitk.GetArrayFromImage(field), -1, 0), 0.0)
+    moved = sampled(case, start, largest, np.moveaxis(sitk.GetArrayFromImage(field), -1, 0), 0.0)
+    return bounded(coords, moved, largest)

@@ -165,4 +165,4 @@ PEERS: dict[str, Peer] = {
 correlation is defined, it scored worse on the training areas (block-wise, 32 px: 29 % within 2 px, not 76 %)."""
 
 SLOW = ("TV-L1", "demons", "B-spline MI")
-"""Tens of seconds a megapixel."""
+"""Two to ten seconds a megapixel."""

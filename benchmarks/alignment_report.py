@@ -57,7 +57,7 @@ def blocks(rows: Sequence[Row], against: str = "") -> list[str]:
             chosen = [row for row in mine if scene in (None, row["scene"])]
             fields = len({row["seed"] for row in chosen})
             where = "mean over the areas" if scene is None else f"{scene}, {chosen[0]['polygons']} polygons scored"
-            parts += ["", f"**{largest:g} px, {where}**, {fields} fields", "", head]
+            parts += ["", f"**{largest:g} px, {where}**, {fields} field{'s' * (fields > 1)}", "", head]
             for name in dict.fromkeys(row["method"] for row in chosen):
                 of = of_method(chosen, name)
                 parts.append(line(name, of, len(scenes) if scene is None else 1, fields, against))
