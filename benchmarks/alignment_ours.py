@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.cards import load_card
 from pipeline.grid import WINDOW, Window, windows_of
 from pipeline.kernels import edges
 from pipeline.networks import load
+from pipeline.prepare import ROUNDS, coarsest_factor
 from pipeline.stages import align, common, gate
 from pipeline.stages import search as search_stage
 from pipeline.stages.search import Search
@@ -19,7 +21,7 @@ from training.align_chain import Case
 
 Array = NDArray[np.float64]
 
-CARDS = ("alignment-zampieri", "alignment-zampieri-scales", "alignment-successor")
+Method = Callable[[Case, Array, float], Array]
 
 
 def run(
@@ -41,8 +43,10 @@ def run(
 def common_shift(case: Case, coords: Array) -> Array:
     """As `pipeline.worker.search.common` finds it."""
     factor = common.factor_of(case.gsd)
-    rated, heard = common.ratings(structure(case, factor), (coords / factor, case.ring_offsets), factor)
-    found = common.decide(rated / max(heard, 1e-9), factor)
+    polygons = len(case.polygon_offsets) - 1
+    half = np.repeat(np.arange(polygons), np.diff(case.polygon_offsets)) % 2
+    rated, heard = common.ratings(structure(case, factor), (coords / factor, case.ring_offsets), half, factor)
+    found = common.decide(rated / max(heard.sum(), 1e-9), polygons, factor)
     return np.array([found.dx, found.dy])
 
 
@@ -126,4 +130,36 @@ def search(case: Case, coords: Array, largest: float) -> Array:
     return run(case, coords, search_stage.plan_searches(case.gsd))
 
 
-OURS: dict[str, Callable[[Case, Array, float], Array]] = {"resurvey search": search}
+def chain(card: str, symmetry: bool = False) -> Method:
+    """The learned chain alone, over all scales that the card has seen, as `--aligner network`."""
+
+    def method(case: Case, coords: Array, largest: float) -> Array:
+        return run(case, coords, steps_of("network", card, case.gsd), card, symmetry)
+
+    return method
+
+
+def both(card: str) -> Method:
+    """The search and then the chain's last steps, as `--aligner both`."""
+
+    def method(case: Case, coords: Array, largest: float) -> Array:
+        return run(case, coords, [*search_stage.plan_searches(case.gsd), *steps_of("both", card, case.gsd)], card)
+
+    return method
+
+
+def steps_of(aligner: str, card: str, gsd: float) -> tuple[align.Step, ...]:
+    """The network's steps as `pipeline.prepare` plans them."""
+    return align.plan_steps(ROUNDS[aligner], coarsest_factor(load_card(card), gsd))
+
+
+OURS: dict[str, Method] = {
+    "resurvey search": search,
+    "resurvey both": both("alignment-successor"),
+    "successor chain": chain("alignment-successor"),
+    "Zampieri, scale-invariant": chain("alignment-zampieri"),
+    "Zampieri, one a scale": chain("alignment-zampieri-scales"),
+    "Zampieri, symmetry-invariant": chain("alignment-zampieri", symmetry=True),
+}
+SLOW = ("Zampieri, scale-invariant", "Zampieri, one a scale", "Zampieri, symmetry-invariant", "successor chain")
+"""Run on fewer fields."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import store
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, TileError
 from pipeline.grid import LEVELS, TileGrid, Window, level_shape
 from pipeline.working import Affine, WorkingRaster, read_source
 
@@ -177,7 +177,11 @@ def ingest_tile(working: WorkingRaster, root: Path, key: str) -> tuple[str, floa
     valid share of the block at level 1. TileError where the image cannot be read there.
     """
     window = blocks(working.shape).at(key).core
-    image, valid = read_source(working, window)
+    try:
+        image, valid = read_source(working, window)
+    except TileError:
+        _blank(root, window)
+        raise
     digest = hashlib.blake2b(digest_size=16)
     levels = pyramid(image, valid)
     for level, (pixels, good) in levels.items():
@@ -189,6 +193,16 @@ def ingest_tile(working: WorkingRaster, root: Path, key: str) -> tuple[str, floa
         digest.update(np.ascontiguousarray(pixels).data)
         digest.update(np.ascontiguousarray(good).data)
     return digest.hexdigest(), float(valid.mean())
+
+
+def _blank(root: Path, window: Window) -> None:
+    """Nothing valid in a block, at every level: what an earlier image left there must not pass for this one's."""
+    for level in LEVELS:
+        height, width = -(-window.height // level), -(-window.width // level)
+        place = Window(window.y0 // level, window.x0 // level, height, width)
+        for name in ("image", "valid"):
+            array = store.open_array(root, f"image/{level}/{name}")
+            store.write(array, place, np.zeros((*array.shape[:-2], height, width), array.dtype))
 
 
 def pyramid(image: np.ndarray, valid: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -87,11 +87,11 @@ def _placed(job: Job, ledger: Ledger, position: int, key: str) -> str:
 
 
 def _common(job: Job, ledger: Ledger) -> Iterator[Task]:
-    keys = sorted(boxes_of(job, ledger, 0))
-    every = max(1, -(-len(keys) // common.BLOCKS))
+    # by hash: anywhere in the scene, and the same ones whatever the order
+    keys = sorted(sorted(boxes_of(job, ledger, 0), key=fingerprint)[: common.BLOCKS])
     state = [state_of(ledger, "index", "cadaster"), state_of(ledger, "statistics", "scene"), ledger.digest("ingest")]
-    recipe = [common.VERSION, search_stage.VERSION, keys[::every]]
-    yield Task(common.PHASE, common.KEY, fingerprint(recipe, state), payload={"blocks": keys[::every]})
+    recipe = [common.VERSION, search_stage.VERSION, keys]
+    yield Task(common.PHASE, common.KEY, fingerprint(recipe, state), payload={"blocks": keys})
 
 
 def _fields(job: Job, step: align.Step, position: int, ledger: Ledger) -> Iterator[Task]:

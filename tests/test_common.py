@@ -18,13 +18,14 @@ def find(town: Town, gsd: float, off: np.ndarray | tuple[float, float] = (0.0, 0
     factor = common.factor_of(gsd)
     image = town.level(factor)[None]
     tensor = search.structure(image, np.ones(image.shape[1:], bool))
-    xy, rated, heard = (town.coords + off) / factor, np.zeros(()), 0.0
+    xy, rated, heard = (town.coords + off) / factor, np.zeros(()), np.zeros(2)
     rings = np.array_split(np.arange(len(town.ring_offsets) - 1), blocks)
     for some in rings:
         offsets = town.ring_offsets[some[0] : some[-1] + 2]
-        said, length = common.ratings(tensor, (xy[offsets[0] : offsets[-1]], offsets - offsets[0]), factor)
+        outlines = xy[offsets[0] : offsets[-1]], offsets - offsets[0]
+        said, length = common.ratings(tensor, outlines, some % 2, factor)
         rated, heard = rated + said, heard + length
-    return common.decide(rated / heard, factor)
+    return common.decide(rated / heard.sum(), len(town.ring_offsets) - 1, factor)
 
 
 def local(town: Town, seed: int) -> np.ndarray:
@@ -55,6 +56,15 @@ def test_a_true_cadaster_or_one_that_is_near_starts_where_it_lies(off: tuple[flo
 def test_noise_has_no_common_shift(seed: int) -> None:
     found = find(draw_noise(SIDE, seed, MARGIN), 0.3)
     assert (found.dx, found.dy) == (0, 0)
+
+
+def test_a_few_rows_have_nothing_in_common_and_halves_must_agree() -> None:
+    town = draw_town(SIDE, 0, MARGIN)
+    few = Town(town.image, town.coords[: town.ring_offsets[10]], town.ring_offsets[:11])
+    assert find(few, 0.3, (60.0, -45.0)) == Common(0.0, 0.0, 0.0, 0.0)
+    apart = np.where((np.arange(len(town.ring_offsets) - 1) % 2)[:, None], (60.0, -45.0), (-50.0, 70.0))
+    off = np.repeat(apart, np.diff(town.ring_offsets), axis=0)
+    assert (lambda found: (found.dx, found.dy))(find(town, 0.3, off)) == (0, 0)
 
 
 def test_an_image_of_nothing_has_no_common_shift() -> None:

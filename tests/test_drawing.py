@@ -52,3 +52,16 @@ def test_nothing_to_draw() -> None:
     empty = draw_cadaster(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64), (8, 9))
     assert empty.shape == (8, 9) and not empty.any()
     assert not draw([(-500.0, -500.0), (-400, -450)], shape=(8, 9)).any()
+
+
+def test_vertices_are_marked_as_in_training() -> None:
+    import torch
+
+    from models import successor_unet
+    from pipeline.drawing import mark_vertices
+
+    xy = np.random.default_rng(4).uniform(-8, 48, (300, 2))
+    wanted = successor_unet.mark_vertices(torch.from_numpy(xy), 32, 40)[0].numpy()
+    found = mark_vertices(xy, (32, 40))
+    assert found.sum() > 100
+    np.testing.assert_array_equal(found, wanted)

@@ -29,7 +29,7 @@ from pipeline.networks import FORWARD_LOCK, centre_crop
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1
+VERSION = 2
 CELL = 4
 """Side, in px of the step's level, of the cells over which the weighted field is summed."""
 SIGMAS = {8: 24.0, 4: 24.0, 2: 48.0, 1: 48.0}

@@ -17,7 +17,7 @@ from pipeline.grid import LEVELS
 from pipeline.kernels import edges
 from pipeline.stages.search import Outlines
 
-VERSION = 1
+VERSION = 2
 PHASE, KEY = "align-common", "scene"
 REACH = 100
 """px of level 1: the largest common shift that is looked for."""
@@ -32,7 +32,9 @@ SURE, CLEARER = 5.5, 1.0
 """Standard deviations that a common shift must stand above all shifts (the best of pure noise stays under 4), and
 above the best of the near ones."""
 BLOCKS, ROWS = 64, 1500
-"""Blocks of polygons that are asked, evenly spread over the scene, and rows of all of them together."""
+"""Most blocks of polygons that are asked, anywhere in the scene, and about as many rows of all of them together."""
+FEWEST, AGREE = 20, 16.0
+"""Rows below which nothing is common, and px of level 1 within which both halves of them must say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +52,44 @@ def factor_of(gsd: float) -> int:
     return max((level for level in LEVELS if gsd * level <= COARSE_M), default=1)
 
 
-def ratings(tensor: NDArray[np.float32], outlines: Outlines, factor: int) -> tuple[NDArray[np.float64], float]:
-    """Sum over one block's outlines (px of the raster) of what they say for each shift (s, s), and their px."""
-    xy, ring_offsets = outlines
-    rows = np.zeros(len(ring_offsets) - 1, np.int64)
-    mean, length = edges.rate(tensor, xy, ring_offsets, rows, 1, -(-REACH // factor))
-    return mean[0].astype(np.float64) * length[0], float(length[0])
+def ratings(
+    tensor: NDArray[np.float32], outlines: Outlines, half: NDArray[np.int64], factor: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums over the outlines (px of the raster) of each half (`half` (rings,), 0 or 1) of what they say for each
+    shift (2, s, s), and their px (2,)."""
+    mean, length = edges.rate(tensor, *outlines, half, 2, -(-REACH // factor))
+    return mean.astype(np.float64) * length[:, None, None], length
 
 
-def decide(rated: NDArray[np.float64], factor: int) -> Common:
-    """The common shift from summed ratings (s, s), y first; none where it is small or not clearly better."""
-    import cv2
-
-    reach = rated.shape[0] // 2
-    smooth = cv2.GaussianBlur(rated, (0, 0), max(SMEAR / factor, 0.5))
-    smooth -= cv2.GaussianBlur(rated, (0, 0), SLOPE / factor)
-    spread = float(smooth.std())
-    if spread <= 1e-12:
+def decide(halves: NDArray[np.float64], rows: int, factor: int) -> Common:
+    """The common shift from the summed ratings of two halves of `rows` rows (2, s, s), y first; none where it is
+    small, not clearly better, or not what both halves say."""
+    score = scores(halves.sum(axis=0), factor)
+    if not score.any() or rows < FEWEST:
         return Common(0.0, 0.0, 0.0, 0.0)
-    score = (smooth - smooth.mean()) / spread
-    row, column = np.unravel_index(int(score.argmax()), score.shape)
-    dy, dx = (int(row) - reach) * factor, (int(column) - reach) * factor
+    reach = score.shape[0] // 2
+    (dx, dy), *each = (peak(one, factor) for one in (score, *(scores(half, factor) for half in halves)))
+    agree = all(max(abs(x - dx), abs(y - dy)) <= AGREE for x, y in each)
     axis = np.arange(-reach, reach + 1) * factor
     close = np.maximum(np.abs(axis)[:, None], np.abs(axis)[None, :]) <= NEAR
     best, near = float(score.max()), float(score[close].max())
-    if max(abs(dx), abs(dy)) <= NEAR or best < SURE or best - near < CLEARER:
+    if not agree or max(abs(dx), abs(dy)) <= NEAR or best < SURE or best - near < CLEARER:
         return Common(0.0, 0.0, best, near)
     return Common(float(dx), float(dy), best, near)
+
+
+def scores(rated: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+    """Ratings (s, s) smoothed, without their slow changes, in standard deviations; zero where they say nothing."""
+    import cv2
+
+    smooth = cv2.GaussianBlur(rated, (0, 0), max(SMEAR / factor, 0.5))
+    smooth -= cv2.GaussianBlur(rated, (0, 0), SLOPE / factor)
+    spread = float(smooth.std())
+    return np.asarray((smooth - smooth.mean()) / spread if spread > 1e-12 else np.zeros_like(rated))
+
+
+def peak(score: NDArray[np.float64], factor: int) -> tuple[int, int]:
+    """The best shift (dx, dy), px of level 1."""
+    row, column = np.unravel_index(int(score.argmax()), score.shape)
+    reach = score.shape[0] // 2
+    return (int(column) - reach) * factor, (int(row) - reach) * factor

@@ -8,8 +8,8 @@ half of it noise, upside down).
 
 Then every vertex asks its neighbours how far they went. Where that is no more than what labels and images
 differ by anyway, the cadaster was right, and stays as it was; the share moved grows from none to all between
-QUIET and LOUD. That is a smooth field of its own, so shared vertices stay shared. A row less sure than
-ABSTAIN stays too, with all rows that it shares vertices with, when the cadaster is put back.
+QUIET and LOUD. That is a smooth field of its own, so shared vertices stay shared. When the cadaster is put back, rows
+that share vertices decide together: those whose mean confidence is below ABSTAIN stay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.kernels import scatter
 
-VERSION = 1
+VERSION = 2
 SIGMA_M, SIGMA_PX = 20.0, 120.0
 """Standard deviation of the neighbours' weights: metres, and px of level 1 at least. As the first search's."""
 CUT = 3.0

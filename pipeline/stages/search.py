@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline.grid import LEVELS, Window
 from pipeline.kernels import edges, sample, smooth
 
-VERSION = 2
+VERSION = 3
 COARSE_M = 0.75
 """Metres: the coarsest GSD searched at. A house of 8 m then has outlines of ten pixels."""
 REACHES = (36, 10, 6, 4)

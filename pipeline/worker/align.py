@@ -113,8 +113,9 @@ def displacement(job: Job, stage: str, key: str, payload: dict[str, Any]) -> lis
     be where polygons are.
     """
     core = job.blocks().at(key).core
-    ys = np.arange(core.y0, core.y1, NODE) + NODE / 2
-    xs = np.arange(core.x0, core.x1, NODE) + NODE / 2
+    # A node more to the right and below: a fold may lie between two blocks.
+    ys = np.arange(core.y0, core.y1 + NODE, NODE) + NODE / 2
+    xs = np.arange(core.x0, core.x1 + NODE, NODE) + NODE / 2
     start = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     xy, sure = start + read_common(job), np.zeros(len(start))
     for step in job.align_line:
@@ -125,11 +126,12 @@ def displacement(job: Job, stage: str, key: str, payload: dict[str, Any]) -> lis
     values = np.concatenate(((xy - start).T, sure[None])).astype(np.float32)
     values[:, sure == 0] = 0  # beyond every polygon's reach nobody says anything
     values = values.reshape(3, len(ys), len(xs))
-    window = Window(core.y0 // NODE, core.x0 // NODE, len(ys), len(xs))
+    turned, window = folded(values), Window(core.y0 // NODE, core.x0 // NODE, len(ys) - 1, len(xs) - 1)
+    values = np.ascontiguousarray(values[:, :-1, :-1])
     if not values.any():
         return [blank(job, stage, key, "empty", stage, window, 3)]
     store.write(store.open_array(job.work / SCENE, values_of("displacement")), window, values)
-    return [row(stage, key, "ok", digest_of(values.tobytes()), folded=folded(values))]
+    return [row(stage, key, "ok", digest_of(values.tobytes()), folded=turned)]
 
 
 def folded(values: NDArray[np.float32]) -> int:

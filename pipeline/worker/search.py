@@ -19,7 +19,7 @@ from pipeline.stages import common as common_stage
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import search as search_stage
 from pipeline.stages.gate import Gate, Verdicts
-from pipeline.stages.search import Outlines, Search
+from pipeline.stages.search import Search
 from pipeline.worker.entry import Row, row
 from pipeline.worker.placed import (
     Points,
@@ -57,28 +57,35 @@ def near_block(job: Job, key: str, coords: Points, margin: int) -> Window:
 def common(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     """The shift that the whole cadaster has in common, from some of its blocks."""
     factor = common_stage.factor_of(job.gsd)
-    rated, heard = np.zeros(()), 0.0
+    save_table(common_path(job), np.zeros(2))  # if this fails nothing moves, whatever an earlier run found
+    size = 2 * -(-common_stage.REACH // factor) + 1
+    halves, heard, asked = np.zeros((2, size, size)), np.zeros(2), 0
+    most = -(-common_stage.ROWS // max(len(payload["blocks"]), 1))
     for name in payload["blocks"]:
         block = footprints.read_block(job.work / CADASTER, name)
-        coords, ring_offsets = some_outlines(block, -(-common_stage.ROWS // len(payload["blocks"])))
+        coords, ring_offsets, ring_row = some_outlines(block, most)
         if len(ring_offsets) < 2:
             continue
+        asked += len(np.unique(ring_row))
         tensor, corner = structure_of(job, factor, near_block(job, name, coords, common_stage.REACH + 8 * factor))
         local = coords / factor - (corner[1], corner[0])
-        said, length = common_stage.ratings(tensor, (local, ring_offsets), factor)
-        rated, heard = rated + said, heard + length
-    found = common_stage.decide(rated / heard, factor) if heard else common_stage.Common(0.0, 0.0, 0.0, 0.0)
+        said, length = common_stage.ratings(tensor, (local, ring_offsets), ring_row % 2, factor)
+        halves, heard = halves + said, heard + length
+    found = common_stage.decide(halves / max(heard.sum(), 1e-9), asked, factor)
     digest = save_table(common_path(job), np.array([found.dx, found.dy]))
     figures = {"dx": found.dx, "dy": found.dy, "clear": round(found.clear, 3), "near": round(found.near, 3)}
     return [row(stage, key, "ok", digest, **figures)]
 
 
-def some_outlines(block: FootprintBlock, most: int) -> Outlines:
-    """Outlines of at most about `most` rows of a block, evenly spread over its rows."""
+def some_outlines(block: FootprintBlock, most: int) -> tuple[Points, NDArray[np.int64], NDArray[np.int64]]:
+    """Outlines of at most `most` of a block's rows that have any, evenly spread: coords, ring_offsets, and the
+    number of each ring's row among them."""
     coords, ring_offsets, ring_row = block.outlines()
-    wanted = ring_row % -(-len(block.rows) // most) == 0
+    rows = np.unique(ring_row)
+    chosen = rows[:: max(-(-len(rows) // most), 1)]
+    wanted = np.isin(ring_row, chosen)
     counts = np.diff(ring_offsets)
-    return coords[np.repeat(wanted, counts)], offsets_of(counts[wanted])
+    return coords[np.repeat(wanted, counts)], offsets_of(counts[wanted]), np.searchsorted(chosen, ring_row[wanted])
 
 
 def search(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
