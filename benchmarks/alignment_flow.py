@@ -136,7 +136,7 @@ def flattened(raster: Raster, reach: float) -> Raster:
     """Raster less its mean within `reach` px, over its standard deviation: what takes brightness to be constant
     would else explain the image's ground level, which no drawn cadaster has, by a flow."""
     high = raster - cv2.GaussianBlur(raster, (0, 0), reach)
-    return np.asarray(high / max(float(high.std()), 1e-6), np.float32)
+    return np.asarray(high / max(float(high.std()), 1e-3), np.float32)
 
 
 def by_levels(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.alignment import CONSENSUS, REFERENCE, compare, consensus, mean_iou, methods, rows_of, shapes
+from benchmarks.alignment_flow import flattened
 from benchmarks.alignment_peers import PEERS, SLOW, outline_samples, peak, surface
 from benchmarks.alignment_report import curves, mean_of, table
 from training.align_chain import Case
@@ -92,6 +93,14 @@ def test_correlation_surface_has_its_peak_at_the_shift(whitening: float) -> None
     raster = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(64, 80)).astype(np.float32), (0, 0), 2.0)
     dx, dy = peak(surface(np.roll(raster, (3, -4), (0, 1)), raster, 6, whitening))
     assert (dx, dy) == pytest.approx((-4, 3), abs=0.2)
+
+
+def test_flattened_rasters_have_no_ground_level_and_no_gain() -> None:
+    raster = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(64, 80)).astype(np.float32), (0, 0), 2.0)
+    flat = flattened(raster, 8.0)
+    assert flattened(3 * raster + 5, 8.0) == pytest.approx(flat, abs=1e-4)
+    assert flat.std() == pytest.approx(1.0, abs=1e-4)
+    assert np.abs(flattened(np.full((8, 8), 2.0, np.float32), 8.0)).max() < 1e-2
 
 
 def test_outline_samples_lie_on_outlines_with_normals_across(case: Case) -> None:
