@@ -1,12 +1,16 @@
 """Recipe of noisy supervision in rounds: train on the map as it is, align the *original* map with the model, train
 on that (Girard et al. 2019).
 
-    resurvey train alignment --rounds 3 --data DIR --out DIR --minutes 6   # continues where it stopped
+    resurvey train alignment --rounds 2 --data DIR --out DIR --minutes 6   # continues where it stopped
 
 A short training cannot learn by heart how each label is off, so it learns what they have in common: where buildings
-are. Each round aligns the labels as they first were, not the last round's: an error of one model is not handed on.
-A round begins with the weights of the round before, whose images it knows, and without the true raster in the image,
-which only frees a new network from the zero field.
+are. Each round aligns the labels as they first were, not the last round's. A round begins with the weights of the
+round before, whose images it knows, and without the true raster in the image, which only frees a new network from the
+zero field: a choice of cost, not one measured against a fresh start.
+
+Measured with 1 659 labels each off by 4 px per axis and short trainings (900, 450, 450 steps at width 0.25): one round
+took their median error from 4.7 to 2.8 px, a second to 2.6 (2.7 where it trained on the first labels again: no
+difference that this many buildings tell), a third back to 2.7. So two rounds are the default.
 
 `--misalign-px` puts labels that are right off on purpose, and `rounds.jsonl` then says how far they are before and
 after each round. In the folder:
@@ -62,7 +66,7 @@ def main(
     data: Path,
     out: Path,
     *,
-    rounds: int = 3,
+    rounds: int = 2,
     scenes: Sequence[str] | None = None,
     misalign_px: float = 0.0,
     misalign_field_px: float = 0.0,
