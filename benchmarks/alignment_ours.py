@@ -13,7 +13,7 @@ from catalogs.cards import load_card
 from pipeline.grid import WINDOW, Window, windows_of
 from pipeline.kernels import edges
 from pipeline.networks import load
-from pipeline.prepare import ROUNDS, coarsest_factor
+from pipeline.prepare import steps_of
 from pipeline.stages import align, common, gate
 from pipeline.stages import search as search_stage
 from pipeline.stages.search import Search
@@ -134,7 +134,7 @@ def chain(card: str, symmetry: bool = False) -> Method:
     """The learned chain alone, over all scales that the card has seen, as `--aligner network`."""
 
     def method(case: Case, coords: Array, largest: float) -> Array:
-        return run(case, coords, steps_of("network", card, case.gsd), card, symmetry)
+        return run(case, coords, steps_of("network", load_card(card), case.gsd), card, symmetry)
 
     return method
 
@@ -143,14 +143,10 @@ def both(card: str) -> Method:
     """The search and then the chain's last steps, as `--aligner both`."""
 
     def method(case: Case, coords: Array, largest: float) -> Array:
-        return run(case, coords, [*search_stage.plan_searches(case.gsd), *steps_of("both", card, case.gsd)], card)
+        steps = steps_of("both", load_card(card), case.gsd)
+        return run(case, coords, [*search_stage.plan_searches(case.gsd), *steps], card)
 
     return method
-
-
-def steps_of(aligner: str, card: str, gsd: float) -> tuple[align.Step, ...]:
-    """The network's steps as `pipeline.prepare` plans them."""
-    return align.plan_steps(ROUNDS[aligner], coarsest_factor(load_card(card), gsd))
 
 
 OURS: dict[str, Method] = {

@@ -84,14 +84,19 @@ def fits(card: ModelCard, gsd: float, bands: int) -> bool:
 
 
 def select_card(task: str, gsd: float, bands: int, folder: Path | None = None) -> ModelCard:
-    """The card for `task` on a scene of `gsd` metres and `bands` bands: nearest native GSD, then name.
+    """The card for `task` on a scene of `gsd` metres and `bands` bands: nearest native GSD, then preferred, then name.
 
     SettingsError when none fits; it names the cards of that task with what each takes.
     """
     cards = [card for card in list_cards(folder) if card.task == task]
     able = [card for card in cards if fits(card, gsd, bands)]
     if able:
-        return min(able, key=lambda card: (abs(math.log(gsd * level_for(card, gsd) / card.native_gsd)), card.name))
+
+        def rank(card: ModelCard) -> tuple[float, bool, str]:
+            distance = abs(math.log(gsd * level_for(card, gsd) / card.native_gsd))
+            return distance, not card.extra.get("preferred", False), card.name
+
+        return min(able, key=rank)
     known = "; ".join(f"{c.name} takes {c.bands} band(s) at {c.gsd[0]:g}-{c.gsd[1]:g} m" for c in cards)
     raise SettingsError(
         f"no {task} model fits an image of {bands} band(s) at {gsd:.3g} m a pixel; "

@@ -12,7 +12,7 @@ from pipeline.errors import SettingsError, StoreError
 from pipeline.grid import LEVELS, check_tile
 from pipeline.job import Job, write_job
 from pipeline.networks import resolve_device
-from pipeline.stages.align import plan_steps
+from pipeline.stages.align import Step, plan_steps
 from pipeline.stages.search import plan_searches
 
 if TYPE_CHECKING:
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 MIN_GSD = 0.1
 """Metres: a finer image is worked on at this ground sampling distance, the finest of the models."""
-ROUNDS = {"search": {}, "network": {8: 2, 4: 2, 2: 1, 1: 1}, "both": {2: 1}}
-"""Rounds of the network at each factor, by aligner: the whole chain where it is alone; one fine scale where the
-search came first and left nothing larger to find."""
+ROUNDS = {"search": {}, "network": {8: 2, 4: 2, 2: 1, 1: 1}, "both": {4: 1, 2: 1}}
+"""Rounds of the network at each factor, by aligner: the whole chain where it is alone; two scales where the search
+came first and left nothing larger to find."""
+FINE_GSD = 0.25
+"""Metres: on images as fine as this the search alone is more exact than with the network after it; on coarser ones
+the network tells roofs from their shadows (docs/alignment.md)."""
 BYTES_PER_PIXEL = 12.0
 """State and products on disk for each pixel and three bands, measured generously."""
 
@@ -43,7 +46,7 @@ def choose_cards(
     cards: dict[str, ModelCard] = {}
     levels: dict[str, int] = {}
     for stage in settings.stages:
-        if stage == "align" and settings.aligner == "search":
+        if stage == "align" and (settings.aligner == "search" or (settings.aligner == "both" and gsd < FINE_GSD)):
             continue
         task = TASKS[stage]
         if task in settings.cards:
@@ -66,6 +69,13 @@ def coarsest_factor(card: ModelCard, gsd: float) -> int:
     return max((level for level in LEVELS if gsd * level <= limit), default=1)
 
 
+def steps_of(aligner: str, card: ModelCard, gsd: float) -> tuple[Step, ...]:
+    """The network's steps on a scene of `gsd` metres."""
+    if aligner == "both" and gsd < FINE_GSD:
+        return ()
+    return plan_steps(ROUNDS[aligner], coarsest_factor(card, gsd))
+
+
 def prepare(settings: Settings) -> Job:
     """The job that settings ask for, from headers alone.
 
@@ -86,7 +96,7 @@ def prepare(settings: Settings) -> Job:
         cadaster_source = cadaster.source_id
     alignment = cards.get("alignment")
     searches = plan_searches(grid.gsd) if "align" in settings.stages and settings.aligner != "network" else ()
-    steps = plan_steps(ROUNDS[settings.aligner], coarsest_factor(alignment, grid.gsd)) if alignment else ()
+    steps = steps_of(settings.aligner, alignment, grid.gsd) if alignment else ()
     return Job(
         folder=str(settings.out.absolute()),
         image=settings.image,

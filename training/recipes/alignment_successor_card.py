@@ -107,7 +107,7 @@ def write(out: Path, folder: Path, rows: list[dict[str, Any]], width: float) -> 
         scores=scores,
         fails=FAILS,
         weights={name: tensor.half() for name, tensor in network.state_dict().items()},
-        extra={"chain": {"steps": [list(s) for s in ChainSettings().steps]}, "coarsest_gsd": COARSEST_GSD},
+        extra={"chain": {"steps": [list(s) for s in ChainSettings().steps]}, "coarsest_gsd": COARSEST_GSD, "preferred": True},
     )
 
 
