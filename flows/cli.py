@@ -116,7 +116,7 @@ app.command()(heights)
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="alignment, classification or instances.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="alignment[-scales|-successor], classification, instances.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of labelled scenes.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the log, checkpoints and scores.")],
     rounds: Annotated[int, typer.Option(metavar="N", help="Alignment: train, align the labels, N times over.")] = 1,
@@ -124,14 +124,14 @@ def train(
     """Train a model; further options go to its recipe (add --help after MODEL's own options to see them)."""
     import runpy
 
-    recipes = ("alignment", "classification", "instances")
+    recipes = ("alignment", "alignment-scales", "alignment-successor", "classification", "instances")
     if model not in recipes:
         raise SettingsError(f"train {model}: there are {', '.join(recipes)}")
     if not data.is_dir():
         raise SettingsError(f"--data {data}: is no folder of scenes")
     if rounds < 1 or (rounds > 1 and model != "alignment"):
         raise SettingsError(f"--rounds {rounds}: must be at least 1, and more than 1 with alignment only")
-    recipe, extra = ("alignment_rounds", ["--rounds", str(rounds)]) if rounds > 1 else (model, [])
+    recipe, extra = ("alignment_rounds", ["--rounds", str(rounds)]) if rounds > 1 else (model.replace("-", "_"), [])
     sys.argv = [f"resurvey train {model}", "--data", str(data), "--out", str(out), *extra, *context.args]
     runpy.run_module(f"training.recipes.{recipe}", run_name="__main__", alter_sys=True)
     return 0

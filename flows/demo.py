@@ -47,6 +47,8 @@ def tell(city: DemoCity, outcome: Outcome, figures: dict[str, Any], as_json: boo
             f"Buildings at IoU {found['iou']}: {found['found']} of {found['truths']} found; "
             f"recall {found['recall']:.2f}, precision {found['precision']:.2f}, F1 {found['f1']:.2f}"
         )
+    for line in outcome.figures.get("failed", [])[:10]:
+        show.say(f"Failed: {line}")
     show.say(f"Products: {outcome.folder}")
     show.say(f"Report:   {outcome.folder / 'report.html'}")
     show.say(ATTRIBUTION)
