@@ -116,7 +116,9 @@ app.command()(heights)
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="alignment[-scales|-successor], classification, instances.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="alignment[-scales|-successor], classification, instances.")
+    ],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of labelled scenes.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the log, checkpoints and scores.")],
     rounds: Annotated[int, typer.Option(metavar="N", help="Alignment: train, align the labels, N times over.")] = 1,
