@@ -29,7 +29,7 @@ REACHES = (36, 10, 6, 4)
 """px: the largest shift each pass looks for. The first in px of level 1 (published fields have 32), the others
 in px of their own level; a pass at a finer level than the one before needs no more than FINER."""
 FINER = 6
-SIGMAS_M = (20.0, 16.0, 8.0, 8.0)
+SIGMAS_M = (16.0, 10.0, 8.0, 8.0)
 """Standard deviation of the neighbours' weights, metres, from the first pass to the last."""
 SIGMAS_PX = (120.0, 80.0, 80.0, 80.0)
 """px of level 1: at least this, so that coarse images have neighbours too."""
