@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.deform import CANVAS, GaussianField, undo
-from training.patches import LARGEST, LEVELS, PreparedScene, _fixed, _photometric, _rings_near, draw
-from training.patches_successor import Pair, _dropped, _marked, to_batch
+from training.deform import GaussianField, undo
+from training.patches import PreparedScene, _fixed, _photometric, draw
+from training.patches_successor import Pair, _dropped, _marked, look, moved_off, to_batch
 
 Array = NDArray[np.float64]
 
@@ -46,34 +46,9 @@ def cut_own(
     drawn + target(drawn) is the truth on every building; where two buildings are drawn over each other, the later.
     """
     side = output + 2 * halo
-    exact = bool(rng.random() < 0.5)
-    factor, turn = _zoom_and_turn(rng, finest, float(np.clip(coarsest / scene.gsd, finest, 8)), exact)
-    centre = scene.seeds[rng.integers(len(scene.seeds))] + rng.uniform(-0.4, 0.4, 2) * output * factor
-    if exact:
-        centre = np.round(centre / factor) * factor
-    mirror = rng.choice((-1.0, 1.0))
-    cos, sin = np.round((np.cos(turn), np.sin(turn)), 12)
-    rotation = np.array([[cos * mirror, -sin], [sin * mirror, cos]])  # patch -> scene directions
-
-    level = 2 ** int(np.clip(np.floor(np.log2(factor) + 1e-6), 0, 3))
-    linear = rotation * (factor / level)
-    matrix = np.column_stack([linear, centre / level - linear @ np.full(2, side / 2 - 0.5) - 0.5])
-    nearest = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
-    smooth = nearest if exact else cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-    gray = cv2.warpAffine(scene.gray[level], matrix, (side, side), flags=smooth)
-    counts = cv2.warpAffine(scene.counts[level], matrix, (side, side), flags=nearest)
-    near = _rings_near(scene, centre, side * factor * 0.75)
-    true = [[(ring - centre) @ rotation / factor + side / 2 for ring in polygon] for polygon in near]
-
-    origin = rng.uniform(0, CANVAS - side * factor, 2)
-    signs = rng.choice((-1.0, 1.0), 2) * LARGEST * (1.0 if rng.random() < 0.75 else rng.random())
-    shift = np.zeros(2)
-    if rng.random() < 0.5:  # any displacement at the centre, as in cut_pair
-        shift = rng.uniform(-LARGEST, LARGEST, 2) - signs * field(origin + side * factor / 2)
-
-    def displacement(xy: Array) -> Array:
-        return signs * field(xy * factor + origin) + shift
-
+    seen = look(scene, rng, output, side, coarsest=coarsest, finest=finest)
+    displacement = moved_off(field, rng, side, seen.factor)
+    true = seen.true
     kept = _dropped(true, rng)
     deviation = OWN_PX * rng.random() * (rng.random() >= ALIKE)
     own = deviation * rng.standard_normal((len(kept), 2))
@@ -86,8 +61,8 @@ def cut_own(
         for sign, polygons in zip((1.0, -1.0), placed[1:], strict=True)
     ]
     pair = Pair(
-        image=_photometric(gray, rng),
-        counts=counts.astype(np.float32),
+        image=_photometric(seen.gray, rng),
+        counts=seen.counts.astype(np.float32),
         drawn=np.stack([draw(polygons, (side, side)) for polygons in placed]),
         vertices=np.stack([_marked(polygons, side) for polygons in placed]),
         target=targets[0],
@@ -100,12 +75,6 @@ def to_own_batch(pairs: Sequence[tuple[Pair, NDArray[np.float32]]], device: str 
     batch = to_batch([pair for pair, _ in pairs], device)
     targets = [pair.target for pair, _ in pairs] + [second for _, second in pairs]
     return {**batch, "target": torch.from_numpy(np.stack(targets)).to(device)}
-
-
-def _zoom_and_turn(rng: np.random.Generator, finest: float, coarsest: float, exact: bool) -> tuple[float, float]:
-    if exact:
-        return float(rng.choice([f for f in LEVELS if finest <= f <= coarsest * 1.01])), rng.integers(4) * np.pi / 2
-    return float(np.exp(rng.uniform(np.log(finest), np.log(coarsest * 1.001)))), rng.uniform(0, 2 * np.pi)
 
 
 def _moved_off(polygons: list[list[Array]], own: Array, displacement: object, sign: float) -> list[list[Array]]:

@@ -7,7 +7,7 @@ towards a constant cancels within the pair.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -63,8 +63,54 @@ def cut_pair(
     exact: drawn + target(drawn) is the truth at every pixel. `drop` turns polygon dropout on.
     """
     side = output + 2 * halo
-    exact = factor is not None or rng.random() < 0.5
-    factor, turn = _zoom_and_turn(rng, float(np.clip(coarsest / scene.gsd, 1, 8)), exact, factor)
+    seen = look(scene, rng, output, side, coarsest=coarsest, factor=factor)
+    displacement = moved_off(field, rng, side, seen.factor)
+    true = seen.true
+    kept = _dropped(true, rng) if drop else true
+    placed = [true, _displaced(kept, displacement), _displaced(kept, lambda xy: -displacement(xy))]
+    axis = np.arange(halo, halo + output) + 0.5
+    target = np.moveaxis(displacement(np.stack(np.meshgrid(axis, axis), axis=-1)), -1, 0)
+    return Pair(
+        image=_photometric(seen.gray, rng),
+        counts=seen.counts.astype(np.float32),
+        drawn=np.stack([draw(polygons, (side, side)) for polygons in placed]),
+        vertices=np.stack([_marked(polygons, side) for polygons in placed]),
+        target=target.astype(np.float32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Part of a scene as a patch shows it: gray and counts (side, side) uint8, the true polygons in its px, and the px
+    of full resolution in one of its own."""
+
+    gray: NDArray[np.uint8]
+    counts: NDArray[np.uint8]
+    true: list[list[Array]]
+    factor: float
+
+
+def look(
+    scene: PreparedScene,
+    rng: np.random.Generator,
+    output: int,
+    side: int,
+    *,
+    coarsest: float,
+    finest: int = 1,
+    factor: float | None = None,
+) -> Seen:
+    """A random view of `side` px around a building, in one warp: at native GSD x 1, 2, 4, 8 and a symmetry of the
+    pixels, or at any GSD from native x `finest` to `coarsest` metres and any rotation; `factor` fixes the zoom."""
+    exact = factor is not None or bool(rng.random() < 0.5)
+    highest = float(np.clip(coarsest / scene.gsd, finest, 8))
+    turn = 0.0
+    if factor is None and exact:
+        factor = float(rng.choice([f for f in LEVELS if finest <= f <= highest * 1.01]))
+        turn = rng.integers(4) * np.pi / 2
+    elif factor is None:
+        factor = float(np.exp(rng.uniform(np.log(finest), np.log(highest * 1.001))))
+        turn = rng.uniform(0, 2 * np.pi)
     centre = scene.seeds[rng.integers(len(scene.seeds))] + rng.uniform(-0.4, 0.4, 2) * output * factor
     if exact:
         centre = np.round(centre / factor) * factor
@@ -81,38 +127,20 @@ def cut_pair(
     counts = cv2.warpAffine(scene.counts[level], matrix, (side, side), flags=nearest)
     near = _rings_near(scene, centre, side * factor * 0.75)
     true = [[(ring - centre) @ rotation / factor + side / 2 for ring in polygon] for polygon in near]
+    return Seen(np.asarray(gray), np.asarray(counts), true, factor)
 
+
+def moved_off(
+    field: GaussianField, rng: np.random.Generator, side: int, factor: float
+) -> Callable[[Array], Array]:
+    """A displacement of places (n, 2), px of a patch: a random part of a published field. Those are small almost
+    everywhere, so half the patches get any displacement up to the largest at their centre."""
     origin = rng.uniform(0, CANVAS - side * factor, 2)
     signs = rng.choice((-1.0, 1.0), 2) * LARGEST * (1.0 if rng.random() < 0.75 else rng.random())
-    # Published fields are small almost everywhere: half the patches get any displacement at their centre.
     shift = np.zeros(2)
     if rng.random() < 0.5:
         shift = rng.uniform(-LARGEST, LARGEST, 2) - signs * field(origin + side * factor / 2)
-
-    def displacement(xy: Array) -> Array:
-        return signs * field(xy * factor + origin) + shift
-
-    kept = _dropped(true, rng) if drop else true
-    placed = [true, _displaced(kept, displacement), _displaced(kept, lambda xy: -displacement(xy))]
-    axis = np.arange(halo, halo + output) + 0.5
-    target = np.moveaxis(displacement(np.stack(np.meshgrid(axis, axis), axis=-1)), -1, 0)
-    return Pair(
-        image=_photometric(gray, rng),
-        counts=counts.astype(np.float32),
-        drawn=np.stack([draw(polygons, (side, side)) for polygons in placed]),
-        vertices=np.stack([_marked(polygons, side) for polygons in placed]),
-        target=target.astype(np.float32),
-    )
-
-
-def _zoom_and_turn(
-    rng: np.random.Generator, highest: float, exact: bool, factor: float | None
-) -> tuple[float, float]:
-    if factor is not None:
-        return factor, 0.0
-    if exact:
-        return float(rng.choice([f for f in LEVELS if f <= highest * 1.01])), rng.integers(4) * np.pi / 2
-    return float(np.exp(rng.uniform(0, np.log(highest * 1.001)))), rng.uniform(0, 2 * np.pi)
+    return lambda xy: signs * field(xy * factor + origin) + shift
 
 
 def _dropped(polygons: list[list[Array]], rng: np.random.Generator) -> list[list[Array]]:
