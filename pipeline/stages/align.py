@@ -29,7 +29,7 @@ from pipeline.networks import FORWARD_LOCK, centre_crop
 if TYPE_CHECKING:
     import torch
 
-VERSION = 2
+VERSION = 3
 CELL = 4
 """Side, in px of the step's level, of the cells over which the weighted field is summed."""
 SIGMAS = {8: 24.0, 4: 24.0, 2: 48.0, 1: 48.0}
@@ -90,7 +90,9 @@ class Drawing:
         The shift is by whole pixels of a fixed window, so a polygon is drawn alike whatever the tile.
         """
         x0, y0, x1, y1 = self.boxes.T
-        hit = np.flatnonzero((x0 < window.x1) & (x1 > window.x0) & (y0 < window.y1) & (y1 > window.y0))
+        # a pixel more: vertices are rounded when they are drawn, and an outline just outside may come in
+        near = window.grow(1)
+        hit = np.flatnonzero((x0 < near.x1) & (x1 > near.x0) & (y0 < near.y1) & (y1 > near.y0))
         if hit.size == 0:
             return None
         rings = ranges(self.polygon_offsets[hit], self.polygon_offsets[hit + 1])
