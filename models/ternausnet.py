@@ -32,12 +32,12 @@ PUBLISHED_ENCODER = (
 )  # WideResNet-38, modules 2–5
 PUBLISHED_DECODER = ((256, 256), (256, 256), (256, 256), (64, 64), (64, 32))
 
-# The narrow network: 4 pools, 39 kMAC a pixel, exact with a halo of 64 px.
+# The narrow network: 4 pools, exact with a halo of 96 px.
 NARROW: dict[str, object] = {
     "bands": 3,
     "stem": 16,
-    "encoder": [[1, 24, 24], [1, 48, 48], [1, 128, 128]],
-    "decoder": [[64, 64], [48, 32], [24, 16], [16, 16]],
+    "encoder": [[1, 32, 32], [2, 64, 64], [2, 160, 160]],
+    "decoder": [[96, 96], [64, 48], [32, 24], [16, 16]],
     "head": 16,
 }
 
@@ -59,6 +59,7 @@ class TernausNetV2(nn.Module):
 
     mean: Tensor
     std: Tensor
+    encoder_frozen: bool = False  # set by `freeze_encoder`
 
     def __init__(
         self,
@@ -121,6 +122,13 @@ class TernausNetV2(nn.Module):
         """Pixels a window needs on every side for its core to be exact: `reach` rounded up to the stride."""
         return -(-self.reach // self.stride) * self.stride
 
+    def train(self, mode: bool = True) -> TernausNetV2:
+        """As every module's, but the batch norms of a frozen encoder keep their statistics (`freeze_encoder`)."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem((x - self.mean) / self.std)
         skips = [x]
@@ -146,14 +154,34 @@ def encoder_parameters(network: TernausNetV2) -> list[nn.Parameter]:
     return [*network.stem.parameters(), *network.encoder.parameters()]
 
 
-@torch.no_grad()
-def widen(network: TernausNetV2, rgb: dict[str, Tensor]) -> None:
-    """Load weights trained on three bands into a network of more; the extra bands start at zero (section 3).
+def freeze_encoder(network: TernausNetV2, frozen: bool = True) -> None:
+    """Freeze stem and encoder, or release them: epoch 1 of the published schedule, and what follows (section 4).
 
-    `rgb` is the state of a network that is equal but for `bands`. Raises RuntimeError where it is not.
+    Frozen means all of it: no gradient, and batch norms that use and keep the statistics they came with, also
+    after `train()`. The paper says "all weights"; were the statistics left to follow the new images, the decoder
+    would learn from an encoder that drifts, and with the extra bands at zero it would no longer be the RGB network's.
     """
-    state = dict(rgb)
-    first = torch.zeros_like(network.stem.weight)
-    first[:, :3] = state["stem.weight"]
+    network.encoder_frozen = frozen
+    for parameter in encoder_parameters(network):
+        parameter.requires_grad_(not frozen)
+        if frozen:
+            parameter.grad = None
+    network.train(network.training)
+
+
+@torch.no_grad()
+def widen(network: TernausNetV2, narrower: dict[str, Tensor]) -> None:
+    """Load weights trained on fewer bands, as a rule on RGB; the extra bands start at zero (section 3).
+
+    `narrower` is the state of a network that is equal but for `bands`: its bands are this one's first ones.
+    Until the first step the answer does not depend on the extra bands. Raises RuntimeError where it is not.
+    """
+    state = dict(narrower)
+    known = state["stem.weight"]
+    bands = network.stem.in_channels
+    if known.shape[1] > bands:
+        raise RuntimeError(f"weights of {known.shape[1]} bands do not go into a network of {bands}")
+    first = known.new_zeros((known.shape[0], bands, *known.shape[2:]))
+    first[:, : known.shape[1]] = known
     state["stem.weight"] = first
     network.load_state_dict(state)

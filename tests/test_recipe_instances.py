@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from models.ternausnet import TernausNetV2
-from training.areas import split
+from training import plates
+from training.areas import set_aside, split
 from training.chips import LabelledScene
 from training.recipes import instances, instances_score
 from training.targets import label_image, mask_and_touching
@@ -44,8 +45,8 @@ def made_up_scene(name: str = "vegas_us", gsd: float = 0.3, side: int = 160) -> 
 
 def test_a_plate_holds_only_the_training_area() -> None:
     scene = made_up_scene()
-    plate = instances.plate(scene)
     area, held_out = split(scene)
+    plate = plates.plate(scene, area, 0.3)
     assert plate.planes.shape == (7, 160, 160)
     np.testing.assert_array_equal(plate.planes[5].numpy() > 0, area)
     assert not (plate.planes[6].numpy() * held_out).any()
@@ -58,21 +59,24 @@ def test_a_plate_holds_only_the_training_area() -> None:
 
 
 def test_merged_labels_teach_the_mask_only() -> None:
-    plate = instances.plate(made_up_scene("rio_br_a", gsd=0.5))
+    scene = made_up_scene("rio_br_a", gsd=0.5)
+    plate = plates.plate(scene, split(scene)[0], 0.5)
     assert plate.planes[5].all() and not plate.planes[6].any()
 
 
 def test_fine_scenes_are_averaged_down_and_coarse_ones_stay() -> None:
-    image, labels, scale, shape = instances.resample(made_up_scene(gsd=0.15), 0.3)
+    image, labels, scale, shape = plates.resample(made_up_scene(gsd=0.15), 0.3)
     assert (scale, shape) == (0.5, (80, 80)) and image.shape == (3, 80, 80) and labels.shape == shape
     assert (labels == 1).sum() == 6 * 8
-    assert instances.resample(made_up_scene(gsd=0.5), 0.3)[2:] == (1.0, (160, 160))
+    assert plates.resample(made_up_scene(gsd=0.5), 0.3)[2:] == (1.0, (160, 160))
 
 
 def test_batches_are_seeded_bounded_and_blind_at_their_edge() -> None:
-    plates = [instances.plate(made_up_scene())]
-    shares = np.ones(1)
-    first, again, other = (instances.batch(plates, shares, 3, 64, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    scene = made_up_scene()
+    sources = [plates.plates_of(scene, split(scene)[0], (0.2, 0.3, 0.6))]
+    assert [round(one.gsd, 2) for one in sources[0]] == [0.3, 0.6]
+    shares, gsds = np.ones(1), (0.2, 0.3, 0.6)
+    first, again, other = (plates.batch(sources, shares, 3, 64, gsds, np.random.default_rng(s)) for s in (1, 1, 2))
     for a, b in zip(first, again, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert not torch.equal(first[0], other[0])
@@ -80,7 +84,7 @@ def test_batches_are_seeded_bounded_and_blind_at_their_edge() -> None:
     assert image.shape == (3, 3, 64, 64) and target.shape == weight.shape == (3, 2, 64, 64)
     assert image.min() >= 0 and image.max() <= 1 and image.isfinite().all()
     assert set(target.unique().tolist()) <= {0, 1} and set(weight.unique().tolist()) <= {0, 1}
-    edge = instances.BORDER
+    edge = plates.BORDER
     assert not weight[..., :edge].any() and not weight[..., -edge:, :].any() and weight.any()
     # houses are brighter than the ground in every crop: image and target are cut alike
     for crop, houses in zip(image.mean(1), target[:, 0] > 0, strict=True):
@@ -91,6 +95,7 @@ def test_batches_are_seeded_bounded_and_blind_at_their_edge() -> None:
 def test_training_runs_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "load_scenes", lambda data, names: [made_up_scene(n) for n in names])
     (tmp_path / "vegas_us").mkdir()
+    monkeypatch.setattr(instances, "procedural_scene", lambda: made_up_scene(instances.PROCEDURAL))
     options = {"crop": 64, "size": 2, "lr": 5e-3, "seed": 0, "device": "cpu", "budget_s": None}
 
     def run(folder: str, steps: int) -> TernausNetV2:
@@ -171,9 +176,9 @@ def test_the_card_names_what_it_was_trained_on(tmp_path: Path) -> None:
     from models.ternausnet import NARROW
 
     network = TernausNetV2(**NARROW, decoder_norm=True).eval().fold()  # type: ignore[arg-type]
-    instances_score.write_card(network, 7, {"banepa_np.f1": 0.5}, tmp_path)
+    instances_score.write_card(network, 7, {"banepa_np.f1": 0.5}, tmp_path, instances.VARIANTS["fine"])
     card = load_card("instances-narrow", tmp_path)
-    assert (card.task, card.network, card.halo, card.stride, card.native_gsd) == ("mask", "ternausnet", 64, 16, 0.3)
+    assert (card.task, card.network, card.halo, card.stride, card.native_gsd) == ("mask", "ternausnet", 96, 16, 0.3)
     assert not set(card.trained_on) & set(card.evaluated_on)
     rebuilt = TernausNetV2(**card.settings)
     rebuilt.load_state_dict(load_weights(card))
@@ -181,7 +186,35 @@ def test_the_card_names_what_it_was_trained_on(tmp_path: Path) -> None:
 
 def test_areas_are_cut_to_their_part() -> None:
     scene = made_up_scene()
-    trained, held_out = (instances_score.prepare(scene, part, 4) for part in (0, 1))
+    whole = plates.resample(scene, 0.3)
+    trained, held_out = (instances_score.prepare(scene, area, 4, whole) for area in split(scene))
     for ground, area in zip((trained, held_out), split(scene), strict=True):
         assert ground.inside.sum() == area.sum() and ground.image.shape[1:] == ground.inside.shape
     assert set(np.unique(held_out.truth)) < set(range(scene.polygons + 1))
+
+
+def test_what_calibrates_is_not_trained_on() -> None:
+    scene = made_up_scene("banepa_np", side=400)
+    trains, calibrates = set_aside(scene, scene.labelled)
+    assert not (trains & calibrates).any() and trains.any()
+    assert calibrates.sum() == pytest.approx(0.12 * scene.labelled.sum(), rel=0.05)
+    gap = int(np.nonzero(calibrates)[0].min()) - int(np.nonzero(trains)[0].max())
+    assert gap * scene.gsd >= 10.0
+    other = made_up_scene("vegas_us")
+    assert set_aside(other, other.labelled)[0].all() and not set_aside(other, other.labelled)[1].any()
+
+
+def test_the_mask_alone_scores_merged_labels() -> None:
+    scene = made_up_scene()
+    truth = label_image(scene.coords, scene.ring_offsets, scene.polygon_offsets, (160, 160))
+    inside = np.ones(truth.shape, bool)
+    half = perfect_scores(truth)
+    half[0, :80] = 0
+    area = instances_score.Area("rio_br_b", 0.5, half, truth, inside)
+    figures = instances_score.figures_of(area)
+    assert figures == {"rio_br_b.mask_iou": pytest.approx((truth[80:] > 0).sum() / (truth > 0).sum(), abs=1e-4)}
+    assert instances_score.figures_of(instances_score.Area("vegas_us", 0.3, perfect_scores(truth), truth, inside)) == {
+        "vegas_us.mask_iou": 1, "vegas_us.f1": 1, "vegas_us.precision": 1, "vegas_us.recall": 1,
+        "vegas_us.f1_without_touching": 0.6667,  # a pair as one overlaps one of its two by a half
+        "vegas_us.buildings": scene.polygons,
+    }  # fmt: skip

@@ -42,11 +42,11 @@ def test_narrow_network_is_small_enough_for_a_cpu() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     network = make(NARROW)
-    assert (network.halo, network.stride) == (64, 16)
+    assert (network.halo, network.stride) == (96, 16)
     with torch.inference_mode(), FlopCounterMode(display=False) as flops:
         out = network(torch.rand(1, 3, 128, 128))
     assert out.shape == (1, 2, 128, 128)
-    assert flops.get_total_flops() / 2 / 128**2 < 40_000  # multiply-accumulates a pixel
+    assert flops.get_total_flops() / 2 / 128**2 < 70_000  # multiply-accumulates a pixel
     assert sum(p.numel() for p in network.parameters()) < 2_000_000  # under 8 MB
 
 

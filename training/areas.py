@@ -21,6 +21,9 @@ HELD_OUT_NORTH = ("banepa_np",)
 MARGIN_M = 10.0
 """Width of the strip around evaluation areas that neither trains nor scores."""
 
+SET_ASIDE = {"banepa_np": 0.12}
+"""Scenes of whose training area the southernmost share calibrates a network: neither trained on nor scored."""
+
 
 def split(scene: LabelledScene) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Training and evaluation area of a scene: two (h, w) bool masks inside `labelled`, a margin apart."""
@@ -36,6 +39,18 @@ def split(scene: LabelledScene) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     else:
         return labelled.copy(), nothing
     return labelled & ~_grown(evaluate, math.ceil(MARGIN_M / scene.gsd)), evaluate
+
+
+def set_aside(scene: LabelledScene, area: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """A training area (h, w) bool in two, a margin apart: what trains, and the southern strip to calibrate on."""
+    if scene.name not in SET_ASIDE:
+        return area, np.zeros_like(area)
+    share = np.cumsum(area.sum(axis=1)) / max(int(area.sum()), 1)
+    row = int(np.searchsorted(share, 1 - SET_ASIDE[scene.name]))
+    north, south = area.copy(), area.copy()
+    north[max(row - math.ceil(MARGIN_M / scene.gsd), 0) :] = False
+    south[:row] = False
+    return north, south
 
 
 def _northern_block(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:

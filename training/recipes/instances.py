@@ -1,162 +1,136 @@
-"""Recipe of the instance network: building mask and touching borders at about 0.3 m.
+"""Recipe of the instance networks: building mask and touching borders, one network a range of GSDs.
 
     python -m training.recipes.instances --data DIR --out DIR            # train; resumes by itself
     python -m training.recipes.instances --data DIR --out DIR --evaluate # score the checkpoint
     python -m training.recipes.instances --data DIR --out DIR --save DIR # fold, score, write the card
+    ... --variant coarse [--start DIR]                                   # for 0.6 to 1.2 m, from the fine one's weights
 
-Scenes become arrays at their training GSD once, targets included; crops are cut, turned, scaled and
-coloured in one batched sampling on the training device. Two thirds of the crops come from Banepa's southern
-block: the densest scene with true instances. Scenes whose labels merge touching buildings teach the mask
-channel only.
+Most crops come from Banepa's southern block: the densest scene with true instances. A strip of it is set aside
+to calibrate on (`training.areas.set_aside`). Scenes whose labels merge touching buildings teach the mask
+channel only. A procedural city adds roofs and walls that are known to the pixel.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ternausnet import NARROW, TernausNetV2
-from training.areas import split
-from training.chips import LabelledScene, load_scenes, stretch
-from training.loop import fit
+from training.areas import set_aside, split
+from training.chips import LabelledScene, load_scenes
+from training.city import city
+from training.loop import fit, load_network
 from training.objectives_masks import bce_jaccard
-from training.targets import label_image, mask_and_touching
+from training.plates import batch, plates_of
 
 logger = logging.getLogger(__name__)
 
-NATIVE_GSD = 0.3
-SHARES = {  # share of the crops by scene
-    "banepa_np": 0.65,
-    "zanzibar_tz_a": 0.13,
-    "catanduanes_ph_a": 0.06,
-    "vegas_us": 0.06,
-    "rio_br_a": 0.10,
-}
-TRAINING_GSD = {"rio_br_a": 0.5, "rio_br_b": 0.5}  # coarser than native: kept as they are, not made up
-MERGED = ("rio_br_a", "rio_br_b")  # labels without party walls: no touching borders to learn from
-BORDER = 8  # px of a crop's edge without loss: padding is all that they see on one side
-IMAGE, TARGET, WEIGHT = slice(0, 3), slice(3, 5), slice(5, 7)  # planes of a plate
+PROCEDURAL = "procedural city"
 
 
 @dataclass(frozen=True, slots=True)
-class Plate:
-    """A scene ready for sampling, (7, h, w) float32: stretched RGB, mask, touching, a weight for each target."""
+class Variant:
+    """What one network is for and what it sees.
 
-    name: str
-    gsd: float
-    planes: Tensor
-    centres: NDArray[np.int32]  # (n, 2) y, x of pixels that may be a crop's centre
-
-
-def resample(scene: LabelledScene, gsd: float) -> tuple[NDArray[np.float32], NDArray[np.int32], float, tuple[int, int]]:
-    """Stretched image (3, h, w) float32 and instance labels (h, w) int32 at about `gsd`, by area averaging.
-
-    Also returns the scale (new pixels per old one) and the shape. Never enlarges.
+    card     its name
+    gsds     lowest, most likely and highest GSD of its crops, m; the middle one is what images are brought to
+    served   GSDs that the card serves, m
+    plates   GSDs that the scenes are prepared at, m
+    shares   share of the crops by scene
     """
-    import cv2
 
-    scale = min(1.0, scene.gsd / gsd)
-    shape = (round(scene.valid.shape[0] * scale), round(scene.valid.shape[1] * scale))
-    image = stretch(scene.image, scene.valid)
-    if scale < 1:
-        image = cv2.resize(image.transpose(1, 2, 0), shape[::-1], interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
-    labels = label_image(scene.coords, scene.ring_offsets, scene.polygon_offsets, shape, scale)
-    return np.ascontiguousarray(image, np.float32), labels, scale, shape
+    card: str
+    gsds: tuple[float, float, float]
+    served: tuple[float, float]
+    plates: tuple[float, ...]
+    shares: Mapping[str, float]
 
 
-def fit_mask(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """A bool mask at another resolution; a pixel is set only where all it covers was."""
-    import cv2
-
-    return np.asarray(cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA) > 0.999)
-
-
-def plate(scene: LabelledScene, device: str = "cpu", margin: int = 160) -> Plate:
-    """The training part of a scene as a plate, cut to its bounding box plus `margin` px."""
-    image, labels, _, shape = resample(scene, TRAINING_GSD.get(scene.name, NATIVE_GSD))
-    area = fit_mask(split(scene)[0] & scene.valid, shape)
-    touching_known = area if scene.name not in MERGED else np.zeros_like(area)
-    planes = np.concatenate([image, mask_and_touching(labels), area[None], touching_known[None]])
-    ys, xs = np.nonzero(area)
-    y0, y1 = max(int(ys.min()) - margin, 0), min(int(ys.max()) + margin, shape[0])
-    x0, x1 = max(int(xs.min()) - margin, 0), min(int(xs.max()) + margin, shape[1])
-    cut = torch.from_numpy(np.ascontiguousarray(planes[:, y0:y1, x0:x1], np.float32)).to(device)
-    return Plate(scene.name, scene.gsd, cut, np.stack([ys - y0, xs - x0], axis=1).astype(np.int32))
-
-
-def batch(
-    plates: Sequence[Plate],
-    shares: NDArray[np.float64],
-    count: int,
-    crop: int,
-    generator: np.random.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`count` augmented crops: image (B, 3, c, c) in 0..1, target and weight (B, 2, c, c).
-
-    Any rotation, mirrored or not, scale 0.7–1.4 (paper: 0.5–1.5), reflection beyond a scene's edge.
-    """
-    crops = []
-    line = (np.arange(crop) + 0.5 - crop / 2).astype(np.float32)
-    for _ in range(count):
-        one = plates[int(generator.choice(len(plates), p=shares))]
-        height, width = one.planes.shape[1:]
-        y, x = one.centres[int(generator.integers(len(one.centres)))] + generator.random(2)
-        scale = math.exp(generator.uniform(math.log(0.7), math.log(1.4)))
-        turn, mirror = generator.uniform(0, 2 * math.pi), 1 if generator.random() < 0.5 else -1
-        c, s = scale * math.cos(turn), scale * math.sin(turn)
-        u, v = np.meshgrid(line * mirror, line)
-        grid = np.stack([(x + c * u - s * v) * 2 / width - 1, (y + s * u + c * v) * 2 / height - 1], axis=-1)
-        where = torch.from_numpy(grid.astype(np.float32))[None].to(one.planes.device)
-        crops.append(F.grid_sample(one.planes[None], where, "bilinear", "reflection", align_corners=False))
-    cut = torch.cat(crops)
-    weight = (cut[:, WEIGHT] > 0.99).float()
-    weight[:, :, :BORDER] = weight[:, :, -BORDER:] = 0
-    weight[:, :, :, :BORDER] = weight[:, :, :, -BORDER:] = 0
-    return colour(cut[:, IMAGE], generator), (cut[:, TARGET] > 0.5).float(), weight
+VARIANTS = {
+    "fine": Variant(
+        card="instances-narrow",
+        gsds=(0.2, 0.3, 0.6),
+        served=(0.2, 0.6),
+        plates=(0.2, 0.3, 0.42, 0.6),
+        shares={
+            "banepa_np": 0.63,
+            "zanzibar_tz_a": 0.13,
+            "catanduanes_ph_a": 0.07,
+            "vegas_us": 0.06,
+            "rio_br_a": 0.07,
+            PROCEDURAL: 0.04,
+        },
+    ),
+    "coarse": Variant(
+        card="instances-narrow-coarse",
+        gsds=(0.5, 1.0, 1.3),
+        served=(0.6, 1.2),
+        plates=(0.6, 0.8, 1.0, 1.3),
+        shares={
+            "banepa_np": 0.40,
+            "zanzibar_tz_a": 0.04,
+            "catanduanes_ph_a": 0.02,
+            "vegas_us": 0.03,
+            "rio_br_a": 0.08,
+            PROCEDURAL: 0.04,
+            "massachusetts_us_a": 0.15,
+            **{f"massachusetts_us_{letter}": 0.04 for letter in "cdefgh"},
+        },
+    ),
+}
 
 
-def colour(image: Tensor, generator: np.random.Generator) -> Tensor:
-    """Brightness, contrast, gamma, saturation and a cast, one draw a crop; (B, 3, h, w) stays in 0..1."""
+def procedural_scene(side: int = 1500, gsd: float = 0.2, seed: int = 11) -> LabelledScene:
+    """A drawn city as a labelled scene, `side` px wide."""
+    drawn = city((side, side), gsd, seed)
+    everywhere = np.ones((side, side), np.bool_)
+    return LabelledScene(
+        PROCEDURAL, gsd, drawn.image, everywhere, everywhere, drawn.coords, drawn.ring_offsets, drawn.polygon_offsets
+    )
 
-    def draw(low: float, high: float, bands: int = 1) -> Tensor:
-        values = generator.uniform(low, high, (len(image), bands, 1, 1)).astype(np.float32)
-        return torch.from_numpy(values).to(image.device)
 
-    mean = image.mean(dim=(1, 2, 3), keepdim=True)
-    image = (image - mean) * draw(0.75, 1.3) + mean + draw(-0.12, 0.12)
-    gray = image.mean(dim=1, keepdim=True)
-    image = (gray + (image - gray) * draw(0.4, 1.5)) * draw(0.92, 1.08, 3)
-    return image.clamp(0, 1) ** draw(0.75, 1.3)
+def training_scenes(data: Path, names: Sequence[str]) -> list[LabelledScene]:
+    """The named scenes that the data folder has, and the procedural city if it is named."""
+    there = [name for name in names if (Path(data) / name).is_dir()]
+    scenes = load_scenes(data, there) if there else []
+    return scenes + ([procedural_scene()] if PROCEDURAL in names else [])
 
 
 def train(
-    data: Path, out: Path, *, steps: int, crop: int, size: int, lr: float, seed: int, device: str,
-    budget_s: float | None, checkpoint_every: int, settings: dict[str, Any] | None = None,
+    data: Path, out: Path, *, variant: str = "fine", steps: int, crop: int, size: int, lr: float, seed: int,
+    device: str, budget_s: float | None, checkpoint_every: int, start: Path | None = None, bfloat16: bool = False,
+    settings: dict[str, Any] | None = None,
 ) -> TernausNetV2:  # fmt: skip
-    """Train from scratch or from `out`'s checkpoint; returns the network with its last weights."""
-    scenes = load_scenes(data, [name for name in SHARES if (Path(data) / name).is_dir()])
-    plates = [plate(scene, device) for scene in scenes]
-    shares = np.array([SHARES[p.name] for p in plates])
-    shares /= shares.sum()
+    """Train from scratch, from the weights in `start`, or on from `out`'s checkpoint; returns the network.
+
+    `bfloat16` runs the forward pass in that precision, twice as fast on hardware that has it.
+    """
+    what = VARIANTS[variant]
+    scenes, shares = [], []
+    for scene in training_scenes(data, list(what.shares)):
+        scenes.append(plates_of(scene, set_aside(scene, split(scene)[0])[0], what.plates, device))
+        shares.append(what.shares[scene.name])
+    chances = np.array(shares) / sum(shares)
     torch.manual_seed(seed)
     network = TernausNetV2(**{**NARROW, **(settings or {})}, decoder_norm=True)  # type: ignore[arg-type]
+    if start is not None and not (out / "checkpoint.json").exists():
+        load_network(start, network)
     network = network.to(device, memory_format=torch.channels_last)
+    precision = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16)
 
     def loss(step: int, generator: np.random.Generator) -> dict[str, Tensor]:
-        image, target, weight = batch(plates, shares, size, crop, generator)
-        logits = network(image.contiguous(memory_format=torch.channels_last))
-        return bce_jaccard(logits, target, weight)
+        image, target, weight = batch(scenes, chances, size, crop, what.gsds, generator)
+        with precision:
+            logits = network(image.contiguous(memory_format=torch.channels_last))
+        return bce_jaccard(logits.float(), target, weight)
 
     fit(
         network,
@@ -177,7 +151,7 @@ def main(data: Path, out: Path, **options: Any) -> None:
     if evaluate or save:
         from training.recipes import instances_score
 
-        instances_score.score_and_save(data, out, save, options.get("device", "cpu"))
+        instances_score.score_and_save(data, out, save, options.get("device", "cpu"), options["variant"])
         return
     train(data, out, **options)
 
@@ -187,12 +161,15 @@ def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="training.recipes.instances", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--variant", choices=sorted(VARIANTS), default="fine")
+    parser.add_argument("--start", type=Path, default=None, help="folder of a training whose weights to begin with")
+    parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--crop", type=int, default=224)
     parser.add_argument("--size", type=int, default=4, help="crops a batch")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="forward pass in bfloat16")
     parser.add_argument("--budget-s", type=float, default=None, help="seconds; the rate is annealed by then")
     parser.add_argument("--checkpoint-every", type=int, default=200)
     parser.add_argument("--evaluate", action="store_true")
