@@ -174,7 +174,7 @@ def widen(network: TernausNetV2, narrower: dict[str, Tensor]) -> None:
     """Load weights trained on fewer bands, as a rule on RGB; the extra bands start at zero (section 3).
 
     `narrower` is the state of a network that is equal but for `bands`: its bands are this one's first ones.
-    Until the first step the answer does not depend on the extra bands. Raises RuntimeError where it is not.
+    Until the first step the answer does not depend on the extra bands. Raises RuntimeError where the two do not fit.
     """
     state = dict(narrower)
     known = state["stem.weight"]
