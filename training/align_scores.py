@@ -14,6 +14,7 @@ import torch
 
 from models.double_unet import DoubleUNet
 from models.double_unet_scales import DoubleUNetScales
+from models.successor_unet import SuccessorUNet
 from training.align_chain import Case, ChainSettings, make_case, misaligned, step
 from training.areas import split
 from training.chips import load_scenes
@@ -26,6 +27,13 @@ logger = logging.getLogger(__name__)
 
 Network = DoubleUNet | DoubleUNetScales
 """One network for every factor, or one for each."""
+
+NETWORKS: dict[type, str] = {
+    DoubleUNet: "double_unet",
+    DoubleUNetScales: "double_unet_scales",
+    SuccessorUNet: "successor_unet",
+}
+"""Names of the networks on cards."""
 
 CASES = {"banepa_np": 1400, "massachusetts_us_b": 1200, "zanzibar_tz_b": 1400, "catanduanes_ph_b": 1400}
 """Evaluation areas and the side, px, of the middle part that is scored (a choice of settings needs no more)."""
@@ -132,30 +140,36 @@ def score_network(
 
 
 def write_card(
-    network: Network,
+    network: Network | SuccessorUNet,
     folder: Path,
     rows: Sequence[dict[str, Any]],
     name: str = "alignment-zampieri",
     fails: Sequence[str] = FAILS,
+    settings: dict[str, Any] | None = None,
+    extra: dict[str, Any] | None = None,
 ) -> ModelCard:
     """Card and weights of a network in `folder/name`, with the scores of `rows` (as score_network gives them):
-    before and after the whole chain for each scene and largest displacement, px of full resolution."""
+    before and after the whole chain for each scene and largest displacement, px of full resolution.
+
+    `extra` joins what the card says; the successor's weights are kept in half precision.
+    """
     from catalogs.cards import save_card
     from training.areas import EVALUATION_SCENES
 
-    last = {(row["scene"], row["largest"]): row for row in rows}
-    before = [row for row in rows if row["stage"] == "before"]
     scores = {}
-    for when, chosen in (("before", before), ("after", last.values())):
-        for row in chosen:
-            for figure in ("median", "mean", "within_2", "within_4"):
-                scores[f"{row['scene']}_{row['largest']:g}px_{when}_{figure}"] = row[figure]
+    for row in rows:
+        when = "before" if row["stage"] == "before" else "after"  # the last stage's stands
+        for figure in ("median", "mean", "within_2", "within_4"):
+            scores[f"{row['scene']}_{row['largest']:g}px_{when}_{figure}"] = row[figure]
+    weights = network.state_dict()
+    if isinstance(network, SuccessorUNet):
+        weights = {key: tensor.half() for key, tensor in weights.items()}
     return save_card(
         folder,
         name=name,
         task="alignment",
-        network="double_unet_scales" if isinstance(network, DoubleUNetScales) else "double_unet",
-        settings={},
+        network=NETWORKS[type(network)],
+        settings=settings or {},
         bands=1,
         gsd=(0.1, 1.2),
         native_gsd=0.15,
@@ -167,9 +181,10 @@ def write_card(
         evaluated_on=("banepa_np (northern block)", *EVALUATION_SCENES[:3]),
         scores=scores,
         fails=tuple(fails),
-        weights=network.state_dict(),
+        weights=weights,
         extra={
             "chain": {"steps": [list(s) for s in ChainSettings().steps], "outline": 1.0, "inside": 0.1},
             "coarsest_gsd": COARSEST_GSD,
+            **(extra or {}),
         },
     )

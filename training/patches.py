@@ -7,6 +7,7 @@ target `true = drawn + d(drawn)` is exact at every pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -142,15 +143,56 @@ def cut(
     share of their polygons (polygon dropout).
     """
     side = output + 2 * halo
-    highest = float(np.clip(coarsest / scene.gsd, 1, 8))
-    exact = factor is not None or rng.random() < 0.5
-    if factor is not None:
-        turn = 0.0
-    elif exact:
-        factor = float(rng.choice([f for f in LEVELS if f <= highest * 1.01]))
+    seen = look(scene, rng, output, side, coarsest=coarsest, factor=factor)
+    displacement = moved_off(field, rng, side, seen.factor)
+
+    keep = rng.uniform(0.2, 1) if rng.random() < 0.33 else 1.0
+    kept = [polygon for polygon in seen.true if rng.random() < keep] or seen.true
+    inner = slice(halo, halo + output)
+    axis = np.arange(halo, halo + output) + 0.5
+    target = np.moveaxis(displacement(np.stack(np.meshgrid(axis, axis), axis=-1)), -1, 0).astype(np.float32)
+    image, truth = _photometric(seen.gray, rng), draw(seen.true, (side, side))
+
+    def patch(sign: float) -> Patch:
+        displaced = _displaced(kept, lambda xy: sign * displacement(xy))
+        cadaster = draw(displaced, (side, side))
+        weight = class_weights(displaced, cadaster)[inner, inner] * seen.counts[inner, inner]
+        return Patch(image, cadaster, truth, np.float32(sign) * target, weight, seen.counts.astype(np.float32))
+
+    return patch(1.0), patch(-1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Part of a scene as a patch shows it: gray and counts (side, side) uint8, the true polygons in its px, and the px
+    of full resolution in one of its own."""
+
+    gray: NDArray[np.uint8]
+    counts: NDArray[np.uint8]
+    true: list[list[Array]]
+    factor: float
+
+
+def look(
+    scene: PreparedScene,
+    rng: np.random.Generator,
+    output: int,
+    side: int,
+    *,
+    coarsest: float,
+    finest: int = 1,
+    factor: float | None = None,
+) -> Seen:
+    """A random view of `side` px around a building, in one warp: at native GSD x 1, 2, 4, 8 and a symmetry of the
+    pixels, or at any GSD from native x `finest` to `coarsest` metres and any rotation; `factor` fixes the zoom."""
+    exact = factor is not None or bool(rng.random() < 0.5)
+    highest = float(np.clip(coarsest / scene.gsd, finest, 8))
+    turn = 0.0
+    if factor is None and exact:
+        factor = float(rng.choice([f for f in LEVELS if finest <= f <= highest * 1.01]))
         turn = rng.integers(4) * np.pi / 2
-    else:
-        factor = float(np.exp(rng.uniform(0, np.log(highest * 1.001))))
+    elif factor is None:
+        factor = float(np.exp(rng.uniform(np.log(finest), np.log(highest * 1.001))))
         turn = rng.uniform(0, 2 * np.pi)
     mirror = rng.choice((-1.0, 1.0))
     centre = scene.seeds[rng.integers(len(scene.seeds))] + rng.uniform(-0.4, 0.4, 2) * output * factor
@@ -161,41 +203,28 @@ def cut(
 
     level = 2 ** int(np.clip(np.floor(np.log2(factor) + 1e-6), 0, 3))
     linear = rotation * (factor / level)
-    offset = centre / level - linear @ np.full(2, side / 2 - 0.5) - 0.5
-    matrix = np.column_stack([linear, offset])
-    flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if exact else cv2.INTER_LINEAR)
-    gray = cv2.warpAffine(scene.gray[level], matrix, (side, side), flags=flags)
-    counts = cv2.warpAffine(scene.counts[level], matrix, (side, side), flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST)
-    rings = _rings_near(scene, centre, side * factor * 0.75)
-    true = [[(ring - centre) @ rotation / factor + side / 2 for ring in polygon] for polygon in rings]
+    matrix = np.column_stack([linear, centre / level - linear @ np.full(2, side / 2 - 0.5) - 0.5])
+    nearest = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
+    smooth = nearest if exact else cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
+    gray = cv2.warpAffine(scene.gray[level], matrix, (side, side), flags=smooth)
+    counts = cv2.warpAffine(scene.counts[level], matrix, (side, side), flags=nearest)
+    near = _rings_near(scene, centre, side * factor * 0.75)
+    true = [[(ring - centre) @ rotation / factor + side / 2 for ring in polygon] for polygon in near]
+    return Seen(np.asarray(gray), np.asarray(counts), true, factor)
 
+
+def moved_off(
+    field: GaussianField, rng: np.random.Generator, side: int, factor: float
+) -> Callable[[Array], Array]:
+    """A displacement of places (n, 2), px of a patch: a random part of a published field. Those are small almost
+    everywhere, so half the patches get any displacement up to the largest at their centre."""
     origin = rng.uniform(0, CANVAS - side * factor, 2)
     amplitude = LARGEST * (1.0 if rng.random() < 0.75 else rng.random())
     signs = rng.choice((-1.0, 1.0), 2) * amplitude
-
-    # Published fields are within a quarter of their largest almost everywhere, so half the patches are
-    # shifted to have any displacement up to the largest at their centre: as smooth, and more to learn from.
     shift = np.zeros(2)
     if rng.random() < 0.5:
         shift = rng.uniform(-LARGEST, LARGEST, 2) - signs * field(origin + side * factor / 2)
-
-    def displacement(xy: Array) -> Array:
-        return signs * field(xy * factor + origin) + shift
-
-    keep = rng.uniform(0.2, 1) if rng.random() < 0.33 else 1.0
-    kept = [polygon for polygon in true if rng.random() < keep] or true
-    inner = slice(halo, halo + output)
-    axis = np.arange(halo, halo + output) + 0.5
-    target = np.moveaxis(displacement(np.stack(np.meshgrid(axis, axis), axis=-1)), -1, 0).astype(np.float32)
-    image, truth = _photometric(gray, rng), draw(true, (side, side))
-
-    def patch(sign: float) -> Patch:
-        displaced = _displaced(kept, lambda xy: sign * displacement(xy))
-        cadaster = draw(displaced, (side, side))
-        weight = class_weights(displaced, cadaster)[inner, inner] * counts[inner, inner]
-        return Patch(image, cadaster, truth, np.float32(sign) * target, weight, counts.astype(np.float32))
-
-    return patch(1.0), patch(-1.0)
+    return lambda xy: signs * field(xy * factor + origin) + shift
 
 
 def _photometric(gray: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.deform import GaussianField, undo
-from training.patches import PreparedScene, _fixed, _photometric, draw
-from training.patches_successor import Pair, _dropped, _marked, look, moved_off, to_batch
+from training.patches import PreparedScene, _fixed, _photometric, draw, look, moved_off
+from training.patches_successor import Pair, _dropped, _marked, to_batch
 
 Array = NDArray[np.float64]
 

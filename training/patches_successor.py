@@ -7,18 +7,17 @@ towards a constant cancels within the pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.successor_unet import mark_vertices, polygon_rasters
-from training.deform import CANVAS, GaussianField
-from training.patches import LARGEST, LEVELS, PreparedScene, _displaced, _photometric, _rings_near, draw
+from training.deform import GaussianField
+from training.patches import PreparedScene, _displaced, _photometric, draw, look, moved_off
 
 Array = NDArray[np.float64]
 
@@ -77,70 +76,6 @@ def cut_pair(
         vertices=np.stack([_marked(polygons, side) for polygons in placed]),
         target=target.astype(np.float32),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Part of a scene as a patch shows it: gray and counts (side, side) uint8, the true polygons in its px, and the px
-    of full resolution in one of its own."""
-
-    gray: NDArray[np.uint8]
-    counts: NDArray[np.uint8]
-    true: list[list[Array]]
-    factor: float
-
-
-def look(
-    scene: PreparedScene,
-    rng: np.random.Generator,
-    output: int,
-    side: int,
-    *,
-    coarsest: float,
-    finest: int = 1,
-    factor: float | None = None,
-) -> Seen:
-    """A random view of `side` px around a building, in one warp: at native GSD x 1, 2, 4, 8 and a symmetry of the
-    pixels, or at any GSD from native x `finest` to `coarsest` metres and any rotation; `factor` fixes the zoom."""
-    exact = factor is not None or bool(rng.random() < 0.5)
-    highest = float(np.clip(coarsest / scene.gsd, finest, 8))
-    turn = 0.0
-    if factor is None and exact:
-        factor = float(rng.choice([f for f in LEVELS if finest <= f <= highest * 1.01]))
-        turn = rng.integers(4) * np.pi / 2
-    elif factor is None:
-        factor = float(np.exp(rng.uniform(np.log(finest), np.log(highest * 1.001))))
-        turn = rng.uniform(0, 2 * np.pi)
-    centre = scene.seeds[rng.integers(len(scene.seeds))] + rng.uniform(-0.4, 0.4, 2) * output * factor
-    if exact:
-        centre = np.round(centre / factor) * factor
-    mirror = rng.choice((-1.0, 1.0))
-    cos, sin = np.round((np.cos(turn), np.sin(turn)), 12)
-    rotation = np.array([[cos * mirror, -sin], [sin * mirror, cos]])  # patch -> scene directions
-
-    level = 2 ** int(np.clip(np.floor(np.log2(factor) + 1e-6), 0, 3))
-    linear = rotation * (factor / level)
-    matrix = np.column_stack([linear, centre / level - linear @ np.full(2, side / 2 - 0.5) - 0.5])
-    nearest = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
-    smooth = nearest if exact else cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-    gray = cv2.warpAffine(scene.gray[level], matrix, (side, side), flags=smooth)
-    counts = cv2.warpAffine(scene.counts[level], matrix, (side, side), flags=nearest)
-    near = _rings_near(scene, centre, side * factor * 0.75)
-    true = [[(ring - centre) @ rotation / factor + side / 2 for ring in polygon] for polygon in near]
-    return Seen(np.asarray(gray), np.asarray(counts), true, factor)
-
-
-def moved_off(
-    field: GaussianField, rng: np.random.Generator, side: int, factor: float
-) -> Callable[[Array], Array]:
-    """A displacement of places (n, 2), px of a patch: a random part of a published field. Those are small almost
-    everywhere, so half the patches get any displacement up to the largest at their centre."""
-    origin = rng.uniform(0, CANVAS - side * factor, 2)
-    signs = rng.choice((-1.0, 1.0), 2) * LARGEST * (1.0 if rng.random() < 0.75 else rng.random())
-    shift = np.zeros(2)
-    if rng.random() < 0.5:
-        shift = rng.uniform(-LARGEST, LARGEST, 2) - signs * field(origin + side * factor / 2)
-    return lambda xy: signs * field(xy * factor + origin) + shift
 
 
 def _dropped(polygons: list[list[Array]], rng: np.random.Generator) -> list[list[Array]]:

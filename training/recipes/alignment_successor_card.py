@@ -15,11 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catalogs.cards import save_card
 from models.successor_unet import SuccessorUNet, mark_vertices, polygon_rasters
 from training.align_chain import CORE, Case, ChainSettings, misaligned, polygons_of, sample, smooth
-from training.align_scores import CASES, COARSEST_GSD, TRAINED_ON, load_cases, settings_for
-from training.areas import EVALUATION_SCENES
+from training.align_scores import CASES, load_cases, settings_for, write_card
 from training.loop import load_network
 from training.metrics import summary, vertex_errors
 from training.patches import draw
@@ -84,35 +82,7 @@ def write(out: Path, folder: Path, rows: list[dict[str, Any]], width: float) -> 
     """Card and weights of the checkpoint in `out`, with the scores of `rows`, as `folder`/NAME."""
     network = SuccessorUNet(width)
     load_network(out, network)
-    scores = {}
-    for row in rows:
-        when = "before" if row["stage"] == "before" else "after"  # the last step's stands
-        for figure in ("median", "mean", "within_2", "within_4"):
-            scores[f"{row['scene']}_{row['largest']:g}px_{when}_{figure}"] = row[figure]
-    save_card(
-        folder,
-        name=NAME,
-        task="alignment",
-        network="successor_unet",
-        settings={"width": width},
-        bands=1,
-        gsd=(0.1, 1.2),
-        native_gsd=0.15,
-        classes=(),
-        halo=SuccessorUNet.halo,
-        stride=SuccessorUNet.stride,
-        licence="Apache-2.0",
-        trained_on=TRAINED_ON,
-        evaluated_on=("banepa_np (northern block)", *EVALUATION_SCENES[:3]),
-        scores=scores,
-        fails=FAILS,
-        weights={name: tensor.half() for name, tensor in network.state_dict().items()},
-        extra={
-            "chain": {"steps": [list(s) for s in ChainSettings().steps]},
-            "coarsest_gsd": COARSEST_GSD,
-            "preferred": True,
-        },
-    )
+    write_card(network, folder, rows, NAME, FAILS, {"width": width}, {"preferred": True})
 
 
 if __name__ == "__main__":
