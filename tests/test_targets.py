@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rasterio.features import rasterize
+from shapely import Polygon
 
+from training import targets
+from training.city import plan_city
 from training.targets import label_image, mask_and_touching, touching_borders
 
 
@@ -91,3 +95,42 @@ def test_a_small_building_on_a_large_one_survives_and_edges_cut() -> None:
     coords = np.array(square(5, 5, 3) + square(-4, -4, 14) + square(40, 40, 3), float)
     labels = label_image(coords, np.array([0, 5, 10, 15]), np.array([0, 1, 2, 3]), (12, 12))
     assert (labels[5:8, 5:8] == 1).all() and (labels == 2).sum() == 91 and not (labels == 3).any()
+
+
+def test_several_shells_are_one_building_and_a_polygon_without_rings_is_none() -> None:
+    coords = np.array(square(0, 0, 2) + square(6, 6, 3) + square(7, 7, 1) + square(4, 0, 2), float)
+    labels = label_image(coords, np.array([0, 5, 10, 15, 20]), np.array([0, 0, 3, 4, 4]), (12, 12))
+    assert (labels == 2).sum() == 4 + 9 - 1 and labels[7, 7] == 0
+    assert (labels == 3).sum() == 4 and set(np.unique(labels)) == {0, 2, 3}
+    assert not label_image(np.zeros((0, 2)), np.zeros(1, int), np.zeros(1, int), (3, 4)).any()
+
+
+def test_labels_are_gdals_pixels() -> None:
+    """One polygon after another with rasterio, largest first: the same labels, whatever the number of pieces."""
+    plan = plan_city((500, 600), 0.3, seed=3)
+    rings = [plan.coords[a:b] for a, b in zip(plan.ring_offsets[:-1], plan.ring_offsets[1:], strict=True)]
+    polygons = [
+        Polygon(rings[a], rings[a + 1 : b])
+        for a, b in zip(plan.polygon_offsets[:-1], plan.polygon_offsets[1:], strict=True)
+    ]
+    order = sorted(range(len(polygons)), key=lambda i: -Polygon(polygons[i].exterior).area)
+    expected = rasterize([(polygons[i], i + 1) for i in order], out_shape=plan.shape, dtype="int32")
+    labels = label_image(plan.coords, plan.ring_offsets, plan.polygon_offsets, plan.shape)
+    assert len(np.unique(labels)) > 60
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("near", [1, 3, 7])
+def test_blocks_change_nothing(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_city((380, 430), 0.3, seed=5, density=0.9)
+    labels = label_image(plan.coords, plan.ring_offsets, plan.polygon_offsets, plan.shape)
+    rng = np.random.default_rng(near)
+    # Speckle: many ties between labels at equal distances.
+    noise = np.where(rng.random((150, 170)) < 0.05, rng.integers(1, 90, (150, 170)), 0).astype(np.int32)
+    for image in (labels, noise):
+        monkeypatch.setattr(targets, "BLOCK", 10_000)
+        whole = touching_borders(image, near)
+        assert whole.any()
+        for block in (64, 97):
+            monkeypatch.setattr(targets, "BLOCK", block)
+            np.testing.assert_array_equal(touching_borders(image, near), whole)
