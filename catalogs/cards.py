@@ -72,19 +72,28 @@ def level_for(card: ModelCard, gsd: float) -> int:
     return min(LEVELS, key=lambda level: (abs(math.log(gsd * level / card.native_gsd)), level))
 
 
+def takes(card: ModelCard, bands: int) -> bool:
+    """Whether the card's network can see an image of `bands` bands.
+
+    A gray network takes any image; an RGB one also takes RGB with one band more (the first three).
+    """
+    return card.bands in (1, bands) or (card.bands, bands) == (3, 4)
+
+
 def fits(card: ModelCard, gsd: float, bands: int) -> bool:
-    """Whether the card may be used on a scene of `gsd` metres and `bands` bands.
+    """Whether the card may be used on a scene of `gsd` metres and `bands` bands (see `takes`).
 
     GSD: level 1 itself for alignment, which runs at every level; the nearest level for the others.
-    Bands: a gray network takes any image; an RGB one also takes RGB with one band more (the first three).
     """
     level = 1 if card.task == "alignment" else level_for(card, gsd)
     low, high = card.gsd
-    return low <= gsd * level <= high and (card.bands in (1, bands) or (card.bands, bands) == (3, 4))
+    return low <= gsd * level <= high and takes(card, bands)
 
 
 def select_card(task: str, gsd: float, bands: int, folder: Path | None = None) -> ModelCard:
-    """The card for `task` on a scene of `gsd` metres and `bands` bands: nearest native GSD, then preferred, then name.
+    """The card for `task` on a scene of `gsd` metres and `bands` bands.
+
+    Nearest native GSD first, then one that sees every band, then preferred, then by name.
 
     SettingsError when none fits; it names the cards of that task with what each takes.
     """
@@ -92,9 +101,9 @@ def select_card(task: str, gsd: float, bands: int, folder: Path | None = None) -
     able = [card for card in cards if fits(card, gsd, bands)]
     if able:
 
-        def rank(card: ModelCard) -> tuple[float, bool, str]:
+        def rank(card: ModelCard) -> tuple[float, bool, bool, str]:
             distance = abs(math.log(gsd * level_for(card, gsd) / card.native_gsd))
-            return distance, not card.extra.get("preferred", False), card.name
+            return distance, card.bands != bands, not card.extra.get("preferred", False), card.name
 
         return min(able, key=rank)
     known = "; ".join(f"{c.name} takes {c.bands} band(s) at {c.gsd[0]:g}-{c.gsd[1]:g} m" for c in cards)

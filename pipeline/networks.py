@@ -77,6 +77,23 @@ def load(name: str, folder: str | None, device: str) -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+@lru_cache(maxsize=8)
+def bands_of(name: str, folder: str | None) -> int:
+    """Bands that the network of card `name` sees."""
+    from pathlib import Path
+
+    from catalogs.cards import load_card
+
+    return load_card(name, Path(folder) if folder else None).bands
+
+
+def seen(image: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
+    """What a network of `bands` bands sees of an image (b, h, w): its first ones; gray is the mean of three."""
+    if bands == 1 and len(image) >= 3:
+        return image[:3].mean(axis=0, dtype=np.float32, keepdims=True)
+    return image[:bands]
+
+
 def centre_crop(array: NDArray[Any], side: int) -> NDArray[Any]:
     """The centred `side` × `side` pixels of the last two axes."""
     top, left = (array.shape[-2] - side) // 2, (array.shape[-1] - side) // 2

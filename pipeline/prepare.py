@@ -41,26 +41,39 @@ def choose_cards(
     settings: Settings, gsd: float, bands: int
 ) -> tuple[dict[str, ModelCard], dict[str, int]]:
     """A card for each stage that has a network, and the level it runs at; errors name the models that fit."""
-    from catalogs.cards import list_cards, load_card, select_card
-
     cards: dict[str, ModelCard] = {}
     levels: dict[str, int] = {}
     for stage in settings.stages:
         if stage == "align" and (settings.aligner == "search" or (settings.aligner == "both" and gsd < FINE_GSD)):
             continue
         task = TASKS[stage]
-        if task in settings.cards:
-            card = load_card(settings.cards[task], settings.models)
-            level = 1 if stage == "align" else nearest_level(gsd, card.native_gsd)
-        else:
-            natives = [card.native_gsd for card in list_cards(settings.models) if card.task == task]
-            levels_of = [nearest_level(gsd, native) for native in natives] or [1]
-            distance = [abs(math.log(gsd * at / native)) for at, native in zip(levels_of, natives, strict=False)]
-            level = 1 if stage == "align" or not natives else levels_of[distance.index(min(distance))]
-            card = select_card(task, gsd * level, 1 if task == "alignment" else bands, settings.models)
+        card = _card_for(settings, stage, gsd, 1 if stage == "align" else bands)  # alignment looks at gray
         cards[task] = card
-        levels["mask" if stage == "split" else stage] = level
+        levels["mask" if stage == "split" else stage] = 1 if stage == "align" else nearest_level(gsd, card.native_gsd)
     return cards, levels
+
+
+def _card_for(settings: Settings, stage: str, gsd: float, bands: int) -> ModelCard:
+    """The card named for the stage's task, or the one that fits best; refused by name where bands do not fit."""
+    from catalogs.cards import load_card, select_card, takes
+
+    task = TASKS[stage]
+    if task in settings.cards:
+        card = load_card(settings.cards[task], settings.models)
+        if card.task != task:
+            raise SettingsError(f"--card {task}={card.name}: is a model for {card.task}, not for {task}")
+        if not takes(card, bands):
+            raise SettingsError(
+                f"--card {task}={card.name}: takes {card.bands} band(s), the image has {bands}; give it its own bands "
+                "(gdal_translate -b) or name a card that takes them: resurvey models list"
+            )
+        return card
+    try:
+        return select_card(task, gsd, bands, settings.models)
+    except SettingsError as error:
+        others = [name for name in settings.stages if name != stage and (stage, name) != ("classify", "refine")]
+        hint = f"; or leave {stage} out: --stages {','.join(others)}" if others else ""
+        raise SettingsError(f"{error}{hint}") from None
 
 
 def coarsest_factor(card: ModelCard, gsd: float) -> int:

@@ -22,7 +22,7 @@ from pipeline.stages import align, classify, mask, refine
 from pipeline.worker.align import draw, to_gray
 from pipeline.worker.entry import Row, row
 from pipeline.worker.placed import box_of
-from pipeline.worker.scores import network_of, scene_of
+from pipeline.worker.scores import network_of, scene_of, seen_by
 
 LARGER = 3
 """How many times as wide as the run's halo the reference window's is."""
@@ -110,12 +110,14 @@ def _field(job: Job, window: Window, halo: int) -> NDArray[np.float32] | None:
 
 
 def _mask(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float32]:
-    return mask.mask_scores(network_of(job, "mask"), _image(job, level, window, halo), WINDOW, job.device)
+    image = seen_by(job, "mask", _image(job, level, window, halo))
+    return mask.mask_scores(network_of(job, "mask"), image, WINDOW, job.device)
 
 
 def _classes(job: Job, level: int, window: Window, halo: int, refined: bool) -> NDArray[np.float32]:
     image = _image(job, level, window, halo)
-    scores = classify.coarse_scores(network_of(job, "coarse"), image, job.device)
+    scores = classify.coarse_scores(network_of(job, "coarse"), seen_by(job, "coarse", image), job.device)
     if refined:
-        scores = refine.refined_scores(network_of(job, "refiner"), scores, image, job.device)
+        shown = seen_by(job, "refiner", image)
+        scores = refine.refined_scores(network_of(job, "refiner"), scores, shown, job.device)
     return classify.probabilities(scores, WINDOW)

@@ -27,6 +27,11 @@ def network_of(job: Job, task: str) -> Any:
     return networks.load(job.cards[task], job.models, job.device)
 
 
+def seen_by(job: Job, task: str, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The bands of an image (bands, h, w) that the network of the run's card for `task` sees."""
+    return networks.seen(image, networks.bands_of(job.cards[task], job.models))
+
+
 class Reader:
     """A tile's image, read once; windows are cut from it. `valid` says where there is data."""
 
@@ -62,12 +67,13 @@ def classify(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Ro
         image = reader.cut(window.grow(coarse_stage.HALO))
         if image is None:
             return None
-        scores = coarse_stage.coarse_scores(coarse, image, job.device)
+        scores = coarse_stage.coarse_scores(coarse, seen_by(job, "coarse", image), job.device)
         results = []
         for name in due:
             final = scores
             if name == "refine":
-                final = refine_stage.refined_scores(network_of(job, "refiner"), scores, image, job.device)
+                shown = seen_by(job, "refiner", image)
+                final = refine_stage.refined_scores(network_of(job, "refiner"), scores, shown, job.device)
             results.append(coarse_stage.probabilities(final, window.height))
         return np.concatenate(results)
 
@@ -91,7 +97,9 @@ def mask(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
 
     def forward(window: Window) -> NDArray[np.float32] | None:
         image = reader.cut(window.grow(halo))
-        return None if image is None else mask_stage.mask_scores(network, image, window.height, job.device)
+        if image is None:
+            return None
+        return mask_stage.mask_scores(network, seen_by(job, "mask", image), window.height, job.device)
 
     scores, _ = networks.run_windows(forward, tile, 2, networks.to_scores)
     # Nodata holds no building, whatever a network makes of black pixels.
