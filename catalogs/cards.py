@@ -102,7 +102,8 @@ def select_card(task: str, gsd: float, bands: int, folder: Path | None = None) -
     if able:
 
         def rank(card: ModelCard) -> tuple[float, bool, bool, str]:
-            distance = abs(math.log(gsd * level_for(card, gsd) / card.native_gsd))
+            # Against the image's own pixels, not a level's: a coarse model on level 4 is no match for a fine image.
+            distance = abs(math.log(gsd / card.native_gsd))
             return distance, card.bands != bands, not card.extra.get("preferred", False), card.name
 
         return min(able, key=rank)

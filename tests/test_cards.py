@@ -78,7 +78,9 @@ def test_selection_is_by_task_gsd_and_bands(tmp_path: Path) -> None:
     make(tmp_path, "coarser", gsd=(0.25, 0.7), native_gsd=0.5)
     make(tmp_path, "gray", task="alignment", bands=1, gsd=(0.1, 1.2), native_gsd=0.3)
     assert cards.select_card("mask", 0.15, 3, tmp_path).name == "fine"  # level 2 is 0.30 m
-    assert cards.select_card("mask", 0.125, 4, tmp_path).name == "coarser"  # level 4 is exactly 0.50 m
+    # level 4 is exactly 0.50 m, but a model for coarse images is not the one for a fine image
+    assert cards.select_card("mask", 0.125, 4, tmp_path).name == "fine"
+    assert cards.select_card("mask", 0.45, 4, tmp_path).name == "coarser"
     assert cards.select_card("alignment", 0.5, 11, tmp_path).name == "gray"
     for gsd, bands in ((3.0, 3), (0.3, 8), (0.3, 1)):
         with pytest.raises(SettingsError, match="fine takes 3 band"):
