@@ -38,6 +38,9 @@ def shared(
     ] = None,
     symmetry: Annotated[bool | None, typer.Option("--symmetry", help="Mean over eight turns; 8 x the time.")] = None,
     min_area: Annotated[float | None, typer.Option(metavar="M2", help="Smallest building kept; 4.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Least mean score of a building kept; the model's own.")
+    ] = None,
     sort: Annotated[bool | None, typer.Option("--sort", help="Hilbert-sort the aligned cadaster.")] = None,
     gpkg: Annotated[bool | None, typer.Option("--gpkg", help="Write GeoPackages too.")] = None,
     fgb: Annotated[bool | None, typer.Option("--fgb", help="Write FlatGeobufs too.")] = None,

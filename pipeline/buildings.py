@@ -149,25 +149,30 @@ def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
     )
 
 
-def combine(parts: Iterable[SplitPart], gsd: float, min_area_m2: float, level: int) -> BuildingTable:
+def combine(
+    parts: Iterable[SplitPart], gsd: float, min_area_m2: float, level: int, min_score: float = 0.0
+) -> BuildingTable:
     """The buildings of all parts as the published columns, sorted by id.
 
     `gsd` is metres a px of level 1, `level` the level that the parts are in. Buildings under
-    `min_area_m2` go, and so do pieces under it of a building that keeps a larger one. This is the only
-    place where size decides: a tile cannot know what lies beyond its edge.
+    `min_area_m2` go, and so do pieces under it of a building that keeps a larger one; and so do buildings
+    whose mean score is under `min_score`. This is the only place where size and score decide: a tile cannot
+    know what lies beyond its edge.
     """
     part = concatenate(parts)
     polygons = (part.coords * float(level), part.ring_offsets, part.polygon_offsets)
     areas = polygon_areas(polygons) * gsd**2
     owner = np.repeat(np.arange(len(part)), np.diff(part.building_offsets))
     pieces = np.flatnonzero((areas >= min_area_m2) & (areas > 0))
+    scores = part.score_sum / (255.0 * part.pixels)
+    pieces = pieces[scores[owner[pieces]] >= min_score]
     counts = np.bincount(owner[pieces], minlength=len(part)).astype(np.int64)
     keep = counts > 0
     coords, ring_offsets, polygon_offsets = take_polygons(polygons, pieces)
     published = np.asarray(np.bincount(owner[pieces], areas[pieces], len(part)), np.float64)
     return BuildingTable(
         part.building_id[keep],
-        part.score_sum[keep] / (255.0 * part.pixels[keep]),
+        scores[keep],
         published[keep],
         part.edge_sum[keep] / (255.0 * np.maximum(part.edge_count[keep], 1)),
         part.touches_nodata[keep],

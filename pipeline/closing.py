@@ -198,6 +198,7 @@ def figures_of(
         "status": export.get("cadaster_aligned", {}).get("rows_by_status", {}),
         "alignment": certified["alignment"],
         "buildings": export.get("buildings", {}).get("rows"),
+        "buildings_left_out": export.get("buildings", {}).get("left_out"),
         "changes": export.get("changes", {}).get("changes", {}),
         "seconds": round(seconds, 1),
         "phase_seconds": phase_seconds(folder),

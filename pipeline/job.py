@@ -72,6 +72,7 @@ class Job:
     sort: bool
     identity: dict[str, Any]
     notes: tuple[str, ...]
+    min_score: float = 0.0
     move: Move = "vertex"
     symmetry: bool = False
 

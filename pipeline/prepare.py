@@ -89,6 +89,13 @@ def steps_of(aligner: str, card: ModelCard, gsd: float) -> tuple[Step, ...]:
     return plan_steps(ROUNDS[aligner], coarsest_factor(card, gsd))
 
 
+def least_score(settings: Settings, card: ModelCard | None) -> float:
+    """The mean score under which a building is left out: the one asked for, or what the card was calibrated to."""
+    if settings.min_score is not None:
+        return settings.min_score
+    return float(card.extra.get("min_score", 0.0)) if card else 0.0
+
+
 def prepare(settings: Settings) -> Job:
     """The job that settings ask for, from headers alone.
 
@@ -133,6 +140,7 @@ def prepare(settings: Settings) -> Job:
         searches=tuple((each.factor, each.reach, each.sigma, each.turn) for each in searches),
         steps=tuple((step.factor, step.round) for step in steps),
         min_area_m2=settings.min_area,
+        min_score=least_score(settings, cards.get("mask")),
         source=grid.content_id,
         cadaster_source=cadaster_source,
         copies=tuple(name for name in ("gpkg", "fgb") if getattr(settings, name)),

@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """Whether the alignment's network answers with the mean over eight turns and mirrorings: eight times the time."""
     min_area: float = Field(default=4.0, ge=0, le=1e6)
     """Smallest building kept, m²; after the merge across tiles, never before."""
+    min_score: float | None = Field(default=None, ge=0, le=1)
+    """Least mean mask score of a building kept; the model's own, from its card, unless given; 0 keeps all."""
     sort: bool = False
     """Whether `cadaster_aligned` is Hilbert-sorted; input order otherwise."""
     gpkg: bool = False

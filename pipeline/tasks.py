@@ -167,7 +167,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         products["buildings"] = (["split", "split-large"], {"parts": parts})
     for key, (stages, payload) in products.items():
         written = [ledger.digest(stage) for stage in stages]
-        options = [job.copies, job.sort, job.min_area_m2, job.move, ABSTAIN]
+        options = [job.copies, job.sort, job.min_area_m2, job.min_score, job.move, ABSTAIN]
         print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
         yield Task("export", key, print_, payload=payload)
 

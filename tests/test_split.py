@@ -254,6 +254,15 @@ def test_combine_filters_by_size_and_keeps_published_units() -> None:
     assert table.boundary_score[0] == pytest.approx((40 * 200 + 4 * 255) / 44 / 255)
 
 
+def test_combine_leaves_out_what_the_network_is_unsure_of() -> None:
+    scores = np.zeros((2, 40, 40), np.uint8)
+    scores[0, 2:12, 3:13], scores[0, 20:30, 20:30] = 230, 140
+    part = whole(scores, np.ones((40, 40), np.bool_))
+    kept = [combine([part], 1.0, 4.0, 1, least).building_id.tolist() for least in (0.0, 140 / 255, 0.6, 0.95)]
+    sure, unsure = 2 * 40 + 3, 20 * 40 + 20
+    assert kept == [[sure, unsure], [sure, unsure], [sure], []]
+
+
 def test_geometry_as_wkb_equals_shapely() -> None:
     scores, valid = blobs((80, 90), 4, 0.6), np.ones((80, 90), np.bool_)
     table = combine([whole(scores, valid, 0.0)], gsd=1.0, min_area_m2=2.0, level=1)

@@ -118,6 +118,7 @@ def test_a_task_that_writes_the_same_again_makes_nothing_due(tmp_path: Path, led
         ({"weights": {task: task * (3 if task == "alignment" else 2) for task in TASKS}}, "classify"),
         ({"source": "another image"}, ""),
         ({"min_area_m2": 9.0}, "align-f1p1-field"),
+        ({"min_score": 0.7}, "align-f1p1-field"),
     ],
 )
 def test_a_change_makes_due_what_depends_on_it(

@@ -89,11 +89,13 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
 
 
 def buildings(job: Job, payload: dict[str, Any]) -> Products:
-    """`buildings.parquet`: every building once, Hilbert-sorted."""
+    """`buildings.parquet`: every building once, Hilbert-sorted; says how many were too small or too unsure."""
     import pyarrow as pa
 
-    parts = (read_part(part_path(job, stage, key)) for stage, key in payload["parts"])
-    table = combine(parts, job.gsd, job.min_area_m2, job.levels["mask"])
+    parts = [read_part(part_path(job, stage, key)) for stage, key in payload["parts"]]
+    seen = sum(len(part) for part in parts)
+    table = combine(parts, job.gsd, job.min_area_m2, job.levels["mask"], job.min_score)
+    del parts
     schema = pa.schema(
         [
             ("building_id", pa.int64()),
@@ -107,7 +109,8 @@ def buildings(job: Job, payload: dict[str, Any]) -> Products:
     path = Path(job.folder) / "buildings.parquet"
     batches = _building_rows(job, table, schema)
     rows = write_geoparquet(path, batches, job.crs, schema=schema, sort="hilbert", expected_rows=len(table))
-    return _with_copies(job, path), {"rows": rows}
+    figures = {"rows": rows, "left_out": seen - rows, "min_area_m2": job.min_area_m2, "min_score": job.min_score}
+    return _with_copies(job, path), figures
 
 
 def changes(job: Job, payload: dict[str, Any]) -> Products:

@@ -35,6 +35,7 @@ MIN_M2, MIN_PX = 4.0, 20  # what a run drops
 CALIBRATION = "banepa_np"  # the strip of its southern block that is set aside: neither trained on nor scored
 MASK_SHIFTS = (-0.75, -0.5, -0.25, 0.0, 0.25)
 TOUCHING_SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+MIN_SCORES = (0.0, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,15 @@ def predicted(network: TernausNetV2, ground: Ground, device: str = "cpu") -> Are
     return Area(ground.name, ground.gsd, predict(network, ground.image, device), ground.truth, ground.inside)
 
 
-def score_area(area: Area, iou: float = 0.5, min_px: int | None = None, touching: bool = True) -> InstanceScores:
+def score_area(
+    area: Area, iou: float = 0.5, min_px: int | None = None, touching: bool = True, min_score: float = 0.0
+) -> InstanceScores:
     """Counts of one area; an instance counts where more than half of it lies inside.
 
-    `min_px` is what a run drops, by area and by pixels, unless given.
+    `min_px` is what a run drops, by area and by pixels, unless given; `min_score` as in a run.
     """
     least = max(MIN_PX, round(MIN_M2 / area.gsd**2)) if min_px is None else min_px
-    found = split_fast(area.scores, least, touching)
+    found = without_unsure(split_fast(area.scores, least, touching), area.scores[0], min_score)
     return score(label_overlaps(_mostly(area.truth, area.inside), _mostly(found, area.inside)), iou)
 
 
@@ -157,6 +160,22 @@ def calibrate(area: Area) -> tuple[float, float]:
     best = max(tried, key=lambda pair: tried[pair])
     logger.info("%s: logits shifted by %s: F1 %.3f instead of %.3f", area.name, best, tried[best], tried[0, 0])
     return best
+
+
+def calibrate_score(area: Area) -> float:
+    """The least mean score of an instance that gives the best F1 of `area`; chosen as the shifts are."""
+    tried = {least: score_area(area, min_score=least).f1 for least in MIN_SCORES}
+    best = max(tried, key=lambda least: tried[least])
+    logger.info("%s: instances under %.2f left out: F1 %.3f instead of %.3f", area.name, best, tried[best], tried[0.0])
+    return best
+
+
+def without_unsure(labels: NDArray[np.int32], mask_scores: NDArray[np.uint8], least: float) -> NDArray[np.int32]:
+    """Labels (h, w) without the instances whose mean mask score / 255 is under `least`, as a run leaves them out."""
+    total = np.bincount(labels.ravel(), mask_scores.ravel().astype(np.float64))
+    keep = total >= least * 255 * np.bincount(labels.ravel())
+    keep[0] = False
+    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
 
 
 def _shifted(area: Area, mask: float, touching: float) -> Area:
@@ -186,11 +205,11 @@ def mask_iou(area: Area) -> float:
     return float((found & true).sum() / max(int((found | true).sum()), 1))
 
 
-def figures_of(area: Area) -> dict[str, float]:
+def figures_of(area: Area, min_score: float = 0.0) -> dict[str, float]:
     """The card's figures of one area; merged labels (`training.plates.MERGED`) score the mask alone."""
     figures = {"mask_iou": mask_iou(area)}
     if area.name not in MERGED:
-        s, plain = score_area(area), score_area(area, touching=False)
+        s, plain = score_area(area, min_score=min_score), score_area(area, touching=False, min_score=min_score)
         figures |= {"f1": s.f1, "precision": s.precision, "recall": s.recall, "f1_without_touching": plain.f1}
         figures["buildings"] = s.true_positives + s.false_negatives
     logger.info("%s: %s", area.name, {name: round(value, 3) for name, value in figures.items()})
@@ -212,20 +231,24 @@ def score_and_save(
         grounds.append(prepare(scene, evaluate, network.halo, whole))
         if scene.name == CALIBRATION:
             calibration.append(prepare(scene, set_aside(scene, train)[1], network.halo, whole))
+    min_score = 0.0
     for ground in calibration:
         shifts = torch.tensor(calibrate(predicted(network, ground, device)), device=device)
         with torch.no_grad():
             assert network.final.bias is not None
             network.final.bias += shifts
+        min_score = calibrate_score(predicted(network, ground, device))
     figures: dict[str, float] = {}
     for ground in grounds:
-        figures |= figures_of(predicted(network, ground, device))
+        figures |= figures_of(predicted(network, ground, device), min_score)
     if save is not None:
-        write_card(network, step, figures, save, VARIANTS[variant])
+        write_card(network, step, figures, save, VARIANTS[variant], min_score)
     return figures
 
 
-def write_card(network: TernausNetV2, step: int, figures: dict[str, float], folder: Path, variant: Variant) -> None:
+def write_card(
+    network: TernausNetV2, step: int, figures: dict[str, float], folder: Path, variant: Variant, min_score: float = 0.0
+) -> None:
     """Card and weights of a folded narrow network in `folder`, in a folder of its name."""
     from catalogs.cards import save_card
 
@@ -247,7 +270,7 @@ def write_card(network: TernausNetV2, step: int, figures: dict[str, float], fold
         scores=figures,
         fails=FAILS[variant.card],
         weights={name: value.contiguous().cpu() for name, value in network.state_dict().items()},
-        extra={"steps": step},
+        extra={"steps": step, "min_score": min_score},
     )
 
 
