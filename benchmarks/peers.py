@@ -1,10 +1,8 @@
-"""Made-up scores, and what people run on them today: the peers and references of `benchmarks.kernels`."""
+"""What people run today on scores, labels and polygons: peers and references of `benchmarks.kernels` and `.tail`."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -12,59 +10,16 @@ import numba
 import numpy as np
 import rasterio.features
 import shapely
+import skimage.measure
 import skimage.segmentation
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from benchmarks.cities import Scene
+
 EIGHT = np.ones((3, 3))
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Scores of a made-up city, uint8 (size, size): mask and touching borders."""
-
-    name: str
-    mask: np.ndarray
-    touching: np.ndarray
-
-
-def city(size: int, seed: int = 0, dense: bool = False) -> Scene:
-    """Terraces of one to four houses with party walls, about 18 % cover; `dense`: blocks over most of it."""
-    rng = np.random.default_rng(seed)
-    mask, border = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
-    step, fill = (60, 1.0) if dense else (90, 0.75)
-    for y in range(4, size - step, step):
-        for x in range(4, size - 2 * step, 2 * step):
-            houses = int(rng.integers(1, 5))
-            depth, width = rng.integers(step // 3, step - 8), rng.integers(step // 4, step // 2 - 2)
-            if rng.random() > fill:
-                continue
-            y0, x0 = y + rng.integers(0, 4), x + rng.integers(0, 4)
-            mask[y0 : y0 + depth, x0 : x0 + houses * width] = 255
-            for house in range(1, houses):
-                wall = x0 + house * width
-                border[y0 : y0 + depth, wall - 2 : wall + 2] = 255
-    scores = cv2.GaussianBlur(mask, (0, 0), 1.5).astype(int) + rng.integers(-9, 10, mask.shape)
-    touching = cv2.GaussianBlur(border, (0, 0), 1.0).astype(int) + rng.integers(0, 9, mask.shape)
-    scores, touching = (np.clip(band, 0, 255).astype(np.uint8) for band in (scores, touching))
-    return Scene("dense" if dense else "city", scores, touching)
-
-
-def speckle(size: int, seed: int = 0) -> Scene:
-    """Scores without any spatial order, 1000 px at most: the worst case for whatever works on runs.
-
-    scikit-image's region properties take minutes on its 80 000 instances of two pixels.
-    """
-    size = min(size, 1000)
-    rng = np.random.default_rng(seed)
-    mask = rng.integers(0, 256, (size, size), np.uint8)
-    return Scene("speckle", np.where(mask > 170, mask, 0).astype(np.uint8), rng.integers(0, 160, mask.shape, np.uint8))
-
-
-INPUTS: dict[str, Callable[[int], Scene]] = {
-    "city": city,
-    "dense": lambda size: city(size, dense=True),
-    "speckle": speckle,
-}
+Labels = NDArray[np.int32]
 
 
 @numba.njit(cache=True)
@@ -90,7 +45,7 @@ def heap_flood(mask: Any, touching: Any, labels: Any, bar: int) -> None:
                     age += 1
 
 
-def seeds(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+def seeds(scene: Scene) -> tuple[NDArray[np.bool_], Labels]:
     """Mask, and its seeds labelled with SciPy; components without one are a seed as a whole."""
     mask = scene.mask > 127
     seed = mask & (scene.mask.astype(np.uint16) * (255 - scene.touching) > 127 * 255)
@@ -103,14 +58,22 @@ def seeds(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     return mask, labels
 
 
-def split_skimage(scene: Scene) -> np.ndarray:
-    """What a Python user writes: SciPy's labels, scikit-image's watershed."""
+def split_skimage(scene: Scene) -> Labels:
+    """What a Python user writes: SciPy's labels, scikit-image's watershed. Ties go another way than ours."""
     mask, markers = seeds(scene)
     scores = scene.mask.astype(np.int32) * (255 - scene.touching.astype(np.int32)) // 255
-    return np.asarray(skimage.segmentation.watershed(-scores, markers, mask=mask, connectivity=2))
+    return np.asarray(skimage.segmentation.watershed(-scores, markers, mask=mask, connectivity=2), np.int32)
 
 
-def split_cv2(scene: Scene) -> np.ndarray:
+def split_distance(scene: Scene) -> Labels:
+    """Without a use for the scores: maxima of the distance to the nearest border as seeds."""
+    mask = scene.mask > 127
+    distance = ndimage.distance_transform_edt(mask & (scene.touching < 128))
+    markers, _ = ndimage.label(distance > 0.5 * ndimage.maximum_filter(distance, 21), EIGHT)
+    return np.asarray(skimage.segmentation.watershed(-distance, markers, mask=mask, connectivity=2))
+
+
+def split_cv2(scene: Scene) -> Labels:
     """OpenCV's own: markers and a watershed on an 8-bit colour image, with lines between instances."""
     mask = cv2.threshold(scene.mask, 127, 255, cv2.THRESH_BINARY)[1]
     score = cv2.multiply(scene.mask, cv2.bitwise_not(scene.touching), scale=1 / 255)
@@ -120,8 +83,13 @@ def split_cv2(scene: Scene) -> np.ndarray:
     return np.asarray(cv2.watershed(cv2.merge([score, score, score]), markers))
 
 
-def trace_cv2(labels: np.ndarray) -> list[Any]:
-    """Contours of every label in its own crop."""
+def trace_gdal(labels: Labels) -> list[Any]:
+    """GDAL's polygoniser, as rasterio gives it: (GeoJSON, label) pairs."""
+    return list(rasterio.features.shapes(labels, mask=labels != 0, connectivity=4))
+
+
+def trace_cv2(labels: Labels) -> list[Any]:
+    """Contours of every label in its own crop: through pixel centres, so half a pixel too small all round."""
     out = []
     for value, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is not None:
@@ -130,20 +98,38 @@ def trace_cv2(labels: np.ndarray) -> list[Any]:
     return out
 
 
-def trace_gdal(labels: np.ndarray) -> list[Any]:
-    """GDAL's polygoniser, as rasterio gives it."""
-    return list(rasterio.features.shapes(labels, mask=labels != 0, connectivity=4))
+def trace_skimage(labels: Labels) -> list[Any]:
+    """Level lines of every label in its own crop: they cut corners."""
+    out = []
+    for value, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            out.append(skimage.measure.find_contours(np.pad(labels[box] == value, 1), 0.5))
+    return out
 
 
-def partition(labels: np.ndarray) -> np.ndarray:
+def fill_cv2(coords: NDArray, rings: NDArray, out: NDArray[np.uint8]) -> None:
+    """OpenCV's filled polygons, one by one: holes are filled, and outlines burnt too."""
+    for first, last in zip(rings[:-1], rings[1:], strict=True):
+        cv2.fillPoly(out, [coords[first:last].astype(np.int32)], 1)
+
+
+def fill_pil(coords: NDArray, rings: NDArray, shape: tuple[int, int]) -> None:
+    """Pillow's filled polygons, one by one."""
+    drawing = ImageDraw.Draw(Image.new("L", shape[::-1]))
+    for first, last in zip(rings[:-1], rings[1:], strict=True):
+        drawing.polygon(coords[first:last].ravel().tolist(), fill=1)
+
+
+def to_shapes(coords: NDArray, rings: NDArray, polygons: NDArray) -> NDArray[Any]:
+    """Ragged polygons as shapely objects."""
+    return np.asarray(shapely.from_ragged_array(shapely.GeometryType.POLYGON, coords, (rings, polygons)))
+
+
+def partition(labels: Labels) -> NDArray[np.int64]:
     """Labels renumbered by first pixel, to compare two labelings of the same pixels."""
-    values, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(values.size, np.int64)
-    rank[np.argsort(first)] = np.arange(values.size)
-    return rank[inverse.reshape(labels.shape)]
-
-
-def usual_tail(scene: Scene) -> Any:
-    """The same with SciPy, scikit-image, rasterio and shapely."""
-    labels = split_skimage(scene).astype(np.int32)
-    return shapely.to_wkb([shapely.geometry.shape(shape) for shape, _ in trace_gdal(labels)])
+    flat = labels.reshape(-1)
+    first = np.full(int(flat.max()) + 1, flat.size)
+    first[flat[::-1]] = np.arange(flat.size - 1, -1, -1)
+    rank = np.empty(first.size, np.int64)
+    rank[np.argsort(first)] = np.arange(first.size)
+    return rank[labels]

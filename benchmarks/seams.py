@@ -1,37 +1,35 @@
 """Label a large mask in tiles and join across the seams, against dask_image, in one process.
 
-    python -m benchmarks.seams [--side 10000] [--tiles 4] [--rounds 3]
+    python -m benchmarks.seams [--size 10000] [--tiles 4] [--input city|dense|speckle|all] [--rounds 5]
+                               [--clock wall|cpu] [--patience 3] [--json FILE] [--docs docs/kernels.md]
 
 Both give the whole scene's labels, 8-connected; that they are the same partition as SciPy's is asserted
-before anything is timed. dask_image is not a dependency: without it only the own figure is shown. It runs
-on one thread and on all. Ratios count, not seconds: rounds alternate, the best of each is taken.
+before anything is timed. dask_image runs on one thread and on all; without it SciPy's whole labelling is the only
+peer. Only the wall's seconds are fair to threads.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
+from benchmarks.cities import INPUTS
+from benchmarks.peers import EIGHT
+from benchmarks.timing import Contest, Peer, arguments, finish
 from pipeline.faces import face_record
 from pipeline.grid import TileGrid
 from pipeline.kernels import components
 from pipeline.seams import unite
 
-
-def city(side: int, seed: int = 0) -> np.ndarray:
-    """A mask (side, side) bool of houses on a jittered grid, some in terraces; about 18 % cover."""
-    random = np.random.default_rng(seed)
-    mask = np.zeros((side, side), np.bool_)
-    for y in range(10, side - 60, 79):
-        for x in range(10, side - 70, 79):
-            height, width = random.integers(20, 44, 2)
-            top, left = y + random.integers(0, 20), x + random.integers(0, 20)
-            mask[top : top + height, left : left + (79 if random.random() < 0.2 else width)] = True
-    return mask
+try:
+    import dask
+    import dask.array
+    import dask_image.ndmeasure as dask_image
+except ImportError:  # an extra peer: its cells are left out
+    dask_image = None
 
 
 def label_tiled(mask: np.ndarray, core: int) -> tuple[np.ndarray, int]:
@@ -67,49 +65,44 @@ def same_partition(one: np.ndarray, other: np.ndarray, count: int) -> bool:
     return np.unique(first).size == count + 1 and bool(np.array_equal(first[one], other))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--side", type=int, default=10_000)
-    parser.add_argument("--tiles", type=int, default=4, help="along each axis")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    from scipy import ndimage
-
-    mask = city(options.side)
-    core = -(-options.side // options.tiles)
-    eight = np.ones((3, 3))
-    runs: dict[str, Callable[[], Any]] = {"resurvey": lambda: label_tiled(mask, core)}
+def seam_rows(contest: Contest, mask: np.ndarray, tiles: int) -> int:
+    """Time labelling and joining of `tiles` × `tiles` tiles; how many components there are."""
+    core = -(-mask.shape[0] // tiles)
     found, count = label_tiled(mask, core)
-    truth, expected = ndimage.label(mask, eight)
-    assert count == expected, (count, expected)
+    truth, expected = ndimage.label(mask, EIGHT)
+    assert count == expected
     assert same_partition(found, truth, count), "labels differ from SciPy's"
-    try:
-        import dask
-        import dask.array as da
-        from dask_image.ndmeasure import label
-    except ImportError:
-        print("dask_image is not installed: no peer to compare with")
-    else:
+    contestants = {"scipy, untiled": Peer(lambda: ndimage.label(mask, EIGHT))}
+    if dask_image is not None:
 
         def peer(**options: Any) -> Any:
-            labels, n = label(da.from_array(mask, chunks=core), eight)
-            return dask.compute(labels, n, **options)
+            labels, number = dask_image.label(dask.array.from_array(mask, chunks=core), EIGHT)
+            return dask.compute(labels, number, **options)
 
-        labels, n = peer(scheduler="threads")
-        assert n == count and same_partition(labels, found, count), "dask_image differs"
-        runs["dask_image, 1 thread"] = lambda: peer(scheduler="synchronous")
-        runs["dask_image, all threads"] = lambda: peer(scheduler="threads")
+        labels, number = peer(scheduler="threads")
+        assert number == count
+        assert same_partition(labels, found, count), "dask_image differs"
+        contestants["dask_image"] = Peer(lambda: peer(scheduler="synchronous"), target=40)
+        contestants["dask_image, all threads"] = Peer(lambda: peer(scheduler="threads"))
         del labels
     del found, truth
-    best = dict.fromkeys(runs, np.inf)
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - start)
-    print(f"{options.side}² px, {options.tiles**2} tiles, {count} components, cover {mask.mean():.0%}")
-    for name, seconds in best.items():
-        print(f"{name:26s} {seconds * 1000:9.0f} ms {seconds / best['resurvey']:7.1f} ×")
+    contest.row(f"label {tiles**2} tiles, join seams", lambda: label_tiled(mask, core), contestants, "SciPy, untiled")
+    return count
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=int, default=4, help="along each axis")
+    options: Any = arguments(parser, INPUTS, 10_000)
+    rows, scenes = [], {}
+    for name in options.inputs:
+        mask = INPUTS[name](options.size, 0).mask > 127
+        contest = Contest(name, options.rounds, options.clock, options.patience)
+        count = seam_rows(contest, mask, options.tiles)
+        scenes[name] = f"{name}, {mask.shape[0]}²: {mask.mean():.0%} cover, {count} components"
+        rows += contest.rows
+    finish(rows, options, "seams", scenes)
 
 
 if __name__ == "__main__":
