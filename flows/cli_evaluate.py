@@ -12,49 +12,76 @@ from pipeline.errors import SettingsError
 if TYPE_CHECKING:
     import geopandas
 
+Files = list[Path]
+
+ALIGNMENT = "evaluate alignment"
+INSTANCES = "evaluate instances"
+
 
 def evaluate(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="alignment, classification or instances.")],
-    pred: Annotated[Path, typer.Option(metavar="FILE", help="The product.")],
-    truth: Annotated[Path, typer.Option(metavar="FILE", help="What is true.")],
+    pred: Annotated[Files, typer.Option(metavar="FILE", help="The product. instances: may be repeated.")],
+    truth: Annotated[Files, typer.Option(metavar="FILE", help="What is true; one for each --pred.")],
     before: Annotated[
         Path | None, typer.Option(metavar="FILE", help="alignment: the cadaster as it came, scored beside it.")
     ] = None,
-    aoi: Annotated[Path | None, typer.Option(metavar="FILE", help="Area in which the truth is complete.")] = None,
+    aoi: Annotated[
+        Files | None, typer.Option(metavar="FILE", help="Area where the truth is complete; or a raster: its extent.")
+    ] = None,
     key: Annotated[str | None, typer.Option(metavar="COLUMN", help="alignment: column that names rows.")] = None,
     gsd: Annotated[float | None, typer.Option(metavar="M", help="alignment: metres a pixel; 1.")] = None,
     image: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="alignment: the image whose pixels are meant, for --gsd.")
     ] = None,
+    city: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="instances: the city of each --pred; the same name sums.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="instances: write every row with its verdict: .gpkg, .parquet.")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.svg", help="alignment: write the accuracy curve here.")
+        Path | None, typer.Option(metavar="FILE.svg", help="alignment: the accuracy curve; instances: F1 by IoU.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Machine output on stdout.")] = False,
 ) -> int:
     """Score a product against truth."""
-    from flows import evaluate as scores
-    from flows import show
-
     if what not in ("alignment", "classification", "instances"):
         raise SettingsError(f"evaluate {what}: there are alignment, classification and instances")
-    if what != "alignment":
-        own = {"--before": before, "--key": key, "--gsd": gsd, "--image": image, "--plot": plot}
-        for option in (name for name, value in own.items() if value is not None):
-            raise SettingsError(f"{option}: is for evaluate alignment; leave it out")
+    own = {ALIGNMENT: {"--before": before, "--key": key, "--gsd": gsd, "--image": image},
+           INSTANCES: {"--city": city, "--out": out}}  # fmt: skip
     if what == "classification":
-        found = scores.classification(pred, truth, area=aoi)
-        show.emit(found) if json else show.figures(found)
-        return 0
+        own[f"{ALIGNMENT} and instances"] = {"--plot": plot}
+    for verb in own.keys() - {f"evaluate {what}"}:
+        for option in (name for name, value in own[verb].items() if value not in (None, [])):
+            raise SettingsError(f"{option}: is for {verb}; leave it out")
     if plot is not None:
         from flows.evaluate_plot import check_suffix
 
         check_suffix(plot)
-    seen, true = scores.read_vectors(pred), scores.read_vectors(truth)
-    area = scores.read_area(aoi, true.crs)
     if what == "instances":
-        found = scores.instances(seen, true, area=area)
+        from flows.cli_evaluate_instances import evaluate_instances
+
+        return evaluate_instances(pred, truth, aoi or [], city or [], out, plot, json)
+    for option, files in (("--pred", pred), ("--truth", truth), ("--aoi", aoi or [])):
+        if len(files) > 1:
+            raise SettingsError(f"{option}: only evaluate instances takes several; give one")
+    return _one(what, pred[0], truth[0], aoi[0] if aoi else None, before, key, gsd, image, plot, json)
+
+
+def _one(
+    what: str, pred: Path, truth: Path, aoi: Path | None, before: Path | None, key: str | None, gsd: float | None,
+    image: str | None, plot: Path | None, json: bool,
+) -> int:  # fmt: skip
+    """Alignment or classes of one scene."""
+    from flows import evaluate as scores
+    from flows import show
+
+    if what == "classification":
+        found = scores.classification(pred, truth, area=aoi)
         show.emit(found) if json else show.figures(found)
         return 0
+    seen, true = scores.read_vectors(pred), scores.read_vectors(truth)
+    area = scores.read_area(aoi, true.crs)
     from flows.evaluate_alignment import report
 
     came = None if before is None else scores.read_vectors(before)

@@ -1,9 +1,4 @@
-"""Scores of products against truth: what `resurvey evaluate` and the demo print. The metrics are training's.
-
-Buildings that reach over the edge of what is scored are set aside on both sides: a truth counts only if it lies
-fully within; a prediction that finds none is false only if it neither touches the edge nor lies mostly on truths
-that were set aside.
-"""
+"""Scores of products against truth: what `resurvey evaluate` and the demo print. The metrics are training's."""
 
 from __future__ import annotations
 
@@ -15,11 +10,9 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     import geopandas
-    import numpy as np
-    from numpy.typing import NDArray
 
-EDGE = 0.5
-"""Metres: a building cut by an image's edge ends on it only to within a pixel or so."""
+RASTERS = (".tif", ".tiff", ".vrt")
+"""Files with these endings are rasters where either may be given."""
 
 
 def read_vectors(path: Path) -> geopandas.GeoDataFrame:
@@ -42,55 +35,50 @@ def read_vectors(path: Path) -> geopandas.GeoDataFrame:
 
 
 def read_area(path: Path | None, crs: Any) -> Any:
-    """The union of an area file's polygons in `crs`, or None without a file."""
-    return None if path is None else read_vectors(path).to_crs(crs).geometry.union_all()
+    """The union of an area file's polygons, or the extent of a raster, in `crs`; None without a file.
 
-
-def instances(
-    pred: geopandas.GeoDataFrame, truth: geopandas.GeoDataFrame, *, area: Any = None, iou: float = 0.5
-) -> dict[str, Any]:
-    """Buildings found at an IoU: recall, precision, F1, and the counts. Set aside at the edge as said above.
-
-    `area`: a polygon in the CRS of `truth`; with none, everything counts.
+    Raises InputError.
     """
     import numpy as np
     import shapely
 
-    from training.metrics_instances import InstanceScores, match, polygon_overlaps
-
-    seen = np.asarray(pred.to_crs(truth.crs).geometry.array)
-    true = np.asarray(truth.geometry.array)
-    overlaps = polygon_overlaps(true, seen)
-    found = match(overlaps, iou)
-    counts, free = np.ones(len(true), bool), found < 0
-    if area is not None:
-        counts = shapely.covers(area, true)
-        # From the IoU back to the area shared; then how much of a prediction lies on truths that the edge cuts.
-        areas = shapely.area(true)[overlaps.truth] + _areas(seen)[overlaps.predicted]
-        both = overlaps.iou / (1 + overlaps.iou) * areas
-        on_edge = np.zeros(len(seen))
-        np.add.at(on_edge, overlaps.predicted, np.where(counts[overlaps.truth], 0, both))
-        clear = shapely.covers(area, seen) & (shapely.distance(shapely.boundary(area), seen) > EDGE)
-        free &= clear & (on_edge <= 0.5 * _areas(seen))
-    hits = int(counts[found[found >= 0]].sum())
-    counted = InstanceScores(hits, int(free.sum()), int(counts.sum()) - hits)
-    return {
-        "iou": iou,
-        "truths": int(counts.sum()),
-        "predictions": hits + int(free.sum()),
-        "found": hits,
-        "recall": counted.recall,
-        "precision": counted.precision,
-        "f1": counted.f1,
-    }
+    if path is None:
+        return None
+    shapes = (_extent(path) if path.suffix.lower() in RASTERS else read_vectors(path)).to_crs(crs).geometry
+    if not np.isfinite(shapely.get_coordinates(shapes.array)).all():
+        raise InputError(f"{path}: cannot be reprojected to the truth's CRS ({crs.name}); check its CRS")
+    area = shapely.union_all(shapely.make_valid(np.asarray(shapes.array)))
+    if area.area == 0:
+        raise InputError(f"{path}: has no polygon; --aoi is the area in which the truth is complete")
+    return area
 
 
-def _areas(shapes: NDArray[Any]) -> NDArray[np.float64]:
-    """Areas, at least enough to divide by."""
-    import numpy as np
-    import shapely
+def _extent(path: Path) -> geopandas.GeoDataFrame:
+    """The outline of a raster, with enough vertices to be bent by a reprojection."""
+    import geopandas
+    import rasterio
+    import shapely.affinity
 
-    return np.maximum(shapely.area(shapes), 1e-9)
+    try:
+        with rasterio.open(path) as raster:
+            (height, width), transform, crs = raster.shape, raster.transform, raster.crs
+    except rasterio.RasterioIOError as error:
+        raise InputError(f"{path}: cannot be read as an image ({str(error).splitlines()[0]})") from None
+    if crs is None:
+        raise InputError(f"{path}: has no CRS; write it again with one")
+    outline = shapely.box(0, 0, width, height).segmentize(max(width, height) / 16)
+    world = shapely.affinity.affine_transform(outline, transform.to_shapely())
+    return geopandas.GeoDataFrame(geometry=[world], crs=crs)
+
+
+def instances(pred: geopandas.GeoDataFrame, truth: geopandas.GeoDataFrame, *, area: Any = None) -> dict[str, Any]:
+    """Buildings found in one image, told apart or not: `evaluate_instances.figures`.
+
+    `area`: a polygon in the CRS of `truth`; with none, everything counts.
+    """
+    from flows.evaluate_instances import figures, judge
+
+    return figures([judge(pred, truth, area)])
 
 
 def classification(pred: Path, truth: Path, *, area: Path | None = None) -> dict[str, Any]:
@@ -109,7 +97,7 @@ def classification(pred: Path, truth: Path, *, area: Path | None = None) -> dict
     try:
         with rasterio.open(pred) as map_:
             seen, transform, crs = map_.read(1), map_.transform, map_.crs
-        if truth.suffix in (".tif", ".tiff", ".vrt"):
+        if truth.suffix.lower() in RASTERS:
             with rasterio.open(truth) as labels:
                 if (labels.shape, labels.crs) != (seen.shape, crs) or not labels.transform.almost_equals(transform):
                     raise InputError(f"{truth}: is not on the grid of {pred}; warp it onto that grid first")

@@ -255,7 +255,11 @@ def test_options_of_alignment_are_its_own(files: dict[str, str]) -> None:
     done = command(files, "--gsd", "2", what="instances")
     assert "--gsd: is for evaluate alignment" in str(done.exception)
     done = command(files, "--json", what="instances")
-    assert json.loads(done.stdout)["found"] == 3
+    assert json.loads(done.stdout)["cities"]["truth"]["found"] == 3
+    done = command(files, "--pred", files["before"], "--truth", files["truth"])
+    assert "--pred: only evaluate instances takes several" in str(done.exception)
+    for option in ("--city", "--out"):
+        assert f"{option}: is for evaluate instances" in str(command(files, option, "a.gpkg").exception)
 
 
 def test_the_plot_stays_within_its_axes() -> None:
