@@ -146,6 +146,45 @@ def test_a_component_is_split_alike_in_every_crop_that_holds_it(seed: int) -> No
             np.testing.assert_array_equal(in_order(found * inside), in_order(labels[crop] * inside))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_instances_know_their_component(seed: int) -> None:
+    for mask_scores, touching in (blocks(seed, (70, 83)), noise(seed, (40, 37))):
+        labels, component = split.grouped(mask_scores, touching)
+        whole, count = ndimage.label(mask_scores > 127, EIGHT)
+        rows, columns = np.nonzero(labels)
+        np.testing.assert_array_equal(component[labels[rows, columns] - 1], whole[rows, columns])
+        assert component.dtype == np.int32 and set(component) == set(range(1, count + 1))
+        again, found = split.split(mask_scores, touching)
+        assert found == component.size
+        np.testing.assert_array_equal(again, labels)
+
+
+@pytest.mark.parametrize("least", [0, 2, 20, 10_000])
+def test_erased_labels_go_and_the_others_keep_their_numbers(least: int) -> None:
+    labels, count = split.split(*blocks(4, (70, 83), 1.0))
+    table = components.properties(labels, count)
+    kept = table["area"] >= least
+    expected = np.where(np.concatenate([[False], kept])[labels], labels, 0)
+    components.erase(labels, table, kept)
+    np.testing.assert_array_equal(labels, expected)
+    with pytest.raises(ValueError, match="flags for"):
+        components.erase(labels, table, kept[1:])
+    with pytest.raises(ValueError, match="in place"):
+        components.erase(labels[:, 1:], table, kept)
+
+
+@pytest.mark.parametrize("shape", [(1, 30), (2, 25), (3, 3), (40, 1), (30, 2), (12, 9)])
+def test_split_equals_the_heap_flood_up_to_the_rim(shape: tuple[int, int]) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        mask_scores = rng.integers(128, 256, shape, np.uint8)
+        touching = rng.choice(np.array([0, 120, 255], np.uint8), shape)
+        expected, count = heap_flood(mask_scores, touching)
+        labels, found = split.split(mask_scores, touching)
+        assert found == count
+        np.testing.assert_array_equal(labels, expected)
+
+
 def test_touching_houses_are_parted_along_the_border_and_nothing_is_lost() -> None:
     mask_scores, touching = np.zeros((20, 60), np.uint8), np.zeros((20, 60), np.uint8)
     mask_scores[4:16, 5:35] = 230

@@ -250,3 +250,26 @@ def properties(labels: NDArray[np.int32], count: int) -> NDArray[np.void]:
     _properties(plain(labels, np.int32), table)
     out: NDArray[np.void] = table.view(PROPERTIES)[:, 0]
     return out
+
+
+@kernel
+def _erase(labels: Any, table: Any, kept: Any) -> None:
+    for value in range(kept.size):
+        if kept[value] or table[value, 0] == 0:
+            continue
+        for y in range(table[value, 1], table[value, 3]):
+            for x in range(table[value, 2], table[value, 4]):
+                if labels[y, x] == value + 1:
+                    labels[y, x] = 0
+
+
+def erase(labels: NDArray[np.int32], table: NDArray[np.void], kept: NDArray[np.bool_]) -> None:
+    """Set to 0, in place, the labels that are not `kept` (count,); `table` is their `properties`.
+
+    The others keep their numbers. Costs what the boxes of the erased hold, not what the raster does.
+    """
+    if labels.dtype != np.int32 or not labels.flags.c_contiguous or not labels.flags.writeable:
+        raise ValueError("labels are erased in place: they must be writable, contiguous int32")
+    if table.shape != kept.shape:
+        raise ValueError(f"{kept.size} flags for {table.size} labels")
+    _erase(labels, plain(table, PROPERTIES).view(np.int64).reshape(-1, len(_COLUMNS)), plain(kept, np.bool_))

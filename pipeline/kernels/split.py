@@ -12,32 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels.components import above, attach, grown, number, output, runs, span
+from pipeline.kernels.components import attach, grown, next_run, number, output, runs, span
 from pipeline.kernels.jit import inlined, kernel, load64, plain
 
-_HIGH = np.uint64(0x8080808080808080)
+_SIGNS = np.uint64(0x8000000080000000)
 _AWAKE = 1 << 30
 _AWAKE_PAIR = np.uint64(_AWAKE << 32 | _AWAKE)
-
-
-@inlined
-def _next_seed(mask: Any, touching: Any, x: int, end: int, bar: int) -> Any:
-    """First and last + 1 place in [x, end) of the next span of seeds; (end, end) if none."""
-    sure = bar < 192 * 192
-    start = -1
-    while x < end:
-        # Eight pixels a step where all are clearly building and clearly no border.
-        skip = sure and x + 8 <= end and above(load64(mask, x), 191) == _HIGH
-        if skip and above(load64(touching, x), 63) == 0:
-            start = x if start < 0 else start
-            x += 8
-            continue
-        if np.int64(mask[x]) * (255 - np.int64(touching[x])) > bar:
-            start = x if start < 0 else start
-        elif start >= 0:
-            return start, x
-        x += 1
-    return (end if start < 0 else start), end
 
 
 @kernel
@@ -46,6 +26,7 @@ def _seeds(mask: Any, touching: Any, width: int, bar: int, begin: Any, end: Any,
     room = 2 * begin.size + width + 16
     left, right, parent = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     seeds_of = np.zeros(begin.size + 1, np.int64)
+    seeded, level = np.zeros(width, np.uint8), np.float32(bar)
     n, previous, reach = np.int64(0), np.int64(0), np.int64(1)
     for y in range(rows.size - 1):
         if n + width // 2 + 1 > room:
@@ -53,12 +34,19 @@ def _seeds(mask: Any, touching: Any, width: int, bar: int, begin: Any, end: Any,
             left, right, parent = grown(left, room), grown(right, room), grown(parent, room)
         first, over, line = n, previous, y * width
         for run in range(rows[y], rows[y + 1]):
-            x, stop = line + begin[run], line + end[run]
+            x, stop = int(begin[run]), int(end[run])
+            # Products of two bytes are exact in float32, of which a step of a vector loop takes many.
+            k, after = np.uint64(x), np.uint64(stop)
+            while k < after:
+                place = np.uint64(line) + k
+                score = np.float32(mask[place]) * (np.float32(255) - np.float32(touching[place]))
+                seeded[k] = score > level
+                k += np.uint64(1)
             while x < stop:
-                a, b = _next_seed(mask, touching, x, stop, bar)
+                a, b = next_run(seeded, x, stop, 0)
                 x = b
                 if a < b:
-                    left[n], right[n], parent[n] = a - line, b - line, n
+                    left[n], right[n], parent[n] = a, b, n
                     over = attach(left, right, parent, n, over, first, reach)
                     n += 1
             seeds_of[run + 1] = n
@@ -73,6 +61,16 @@ def _around(place: int, height: int, width: int, inner: bool) -> Any:
         return -1, 2, -1, 2
     y, x = place // width, place % width
     return max(-1, -y), min(2, height - y), max(-1, -x), min(2, width - x)
+
+
+@inlined
+def _settled(bits: Any, place: int, width: int, last: int) -> Any:
+    """Whether no pixel around `place` is -1: six loads. False also where a wrapped neighbour is, or at an edge."""
+    if place <= width or place >= last:
+        return False
+    at, row = 4 * (place - 1), 4 * width
+    words = load64(bits, at - row) | load64(bits, at - row + 4) | load64(bits, at) | load64(bits, at + 4)
+    return (words | load64(bits, at + row) | load64(bits, at + row + 4)) & _SIGNS == 0
 
 
 @inlined
@@ -95,18 +93,18 @@ def _flood(
 
 @inlined
 def _level(mask: Any, touching: Any, place: int) -> Any:
-    return np.int64(mask[place]) * (255 - np.int64(touching[place])) // 255
+    score = np.int64(mask[place]) * (255 - np.int64(touching[place]))
+    return (score + 1 + (score >> 8)) >> 8  # score // 255, exactly, up to 65 534
 
 
 @inlined
-def _wake(height: int, width: int, inner: bool, flat: Any, place: int) -> None:
-    """Mark the seed pixel that will reach `place`: the first in row-major order around it."""
-    top, bottom, first, last = _around(place, height, width, inner)
-    for dy in range(top, bottom):
-        for near in range(place + dy * width + first, place + dy * width + last):
+def _wake(flat: Any, height: int, width: int, line: int, begin: int, end: int) -> None:
+    """Mark the seed pixels around the gap from column `begin` to `end` of the row that starts at `line`."""
+    first, last = max(begin - 1, 0), min(end + 1, width)
+    for above in range(max(line - width, 0), min(line + 2 * width, height * width), width):
+        for near in range(above + first, above + last):
             if flat[near] > 0:
                 flat[near] |= _AWAKE
-                return
 
 
 @inlined
@@ -165,7 +163,7 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any, bits: Any) -> Any
         span(out[y], x, width, 0)
 
     head, tail = np.zeros(256, np.int64), np.zeros(256, np.int64)
-    queue = np.empty(1024, np.int64)
+    queue, last = np.empty(1024, np.int64), (height - 1) * width - 2
     for c in range(1, components + 1):
         if several[c] >= 0:
             continue
@@ -190,15 +188,15 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any, bits: Any) -> Any
             waiting += count
         if waiting > queue.size:
             queue = np.empty(2 * waiting, np.int64)
-        # Most seed pixels have only labelled pixels around them: wake those that do not, then let them go
+        # Most seed pixels have only labelled pixels around them: wake those that have not, then let them go
         # in row-major order.
         for k in range(first_of[c], first_of[c + 1]):
             run, line = order[k], line_of[k]
             x = begin[run]
             for s in range(seeds_of[run], seeds_of[run + 1] + 1):
                 stop = left[s] if s < seeds_of[run + 1] else end[run]
-                for place in range(line + x, line + stop):
-                    _wake(height, width, inner, flat, place)
+                if x < stop:
+                    _wake(flat, height, width, line, x, stop)
                 x = right[s] if s < seeds_of[run + 1] else x
         level = np.int64(0)
         for k in range(first_of[c], first_of[c + 1]):
@@ -207,8 +205,9 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any, bits: Any) -> Any
                 place, stop = _next_awake(flat, bits, line + left[s], line + right[s]), line + right[s]
                 while place < stop:
                     flat[place] = seed[s]
-                    level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
-                                   place, seed[s], level)
+                    if not _settled(bits, place, width, last):
+                        level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
+                                       place, seed[s], level)
                     place = _next_awake(flat, bits, place + 1, stop)
         while waiting > 0:
             while head[level] == tail[level]:
@@ -216,32 +215,65 @@ def _split(mask: Any, touching: Any, threshold: int, out: Any, bits: Any) -> Any
             place = queue[head[level]]
             head[level] += 1
             waiting -= 1
-            level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
-                           place, flat[place], level)
+            if not _settled(bits, place, width, last):
+                level = _flood(mask, touching, height, width, inner, flat, queue, head, tail,
+                               place, flat[place], level)
 
     # Number the instances by their first pixel, and write the pixels that were not flooded.
     count = 0
     final, of_seed = np.zeros(components + 1, np.int32), np.zeros(seed.size + 1, np.int32)
+    component_of = np.empty(components + seed.size, np.int32)
     for y in range(height):
         line = out[y]
         for run in range(rows[y], rows[y + 1]):
             c = component[run]
             if several[c] >= 0:
                 if final[c] == 0:
+                    component_of[count] = c
                     count += 1
                     final[c] = count
                 span(line, begin[run], end[run], final[c])
-            else:
-                x = begin[run]
-                while x < end[run]:
-                    s, a = line[x], x
-                    while x < end[run] and line[x] == s:
-                        x += 1
+                continue
+            x = begin[run]
+            for k in range(seeds_of[run], seeds_of[run + 1] + 1):
+                stop = left[k] if k < seeds_of[run + 1] else end[run]
+                while x < stop:
+                    s = line[x]
                     if of_seed[s] == 0:
+                        component_of[count] = c
                         count += 1
                         of_seed[s] = count
-                    span(line, a, x, of_seed[s])
-    return count
+                    line[x] = of_seed[s]
+                    x += 1
+                if k < seeds_of[run + 1]:
+                    s = seed[k]
+                    if of_seed[s] == 0:
+                        component_of[count] = c
+                        count += 1
+                        of_seed[s] = count
+                    x = right[k]
+                    span(line, left[k], x, of_seed[s])
+    return component_of[:count].copy()
+
+
+def grouped(
+    mask_scores: NDArray[np.uint8],
+    touching: NDArray[np.uint8],
+    threshold: int = 127,
+    out: NDArray[np.int32] | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """As `split`, with (count,) int32 in place of the count: the mask component that each instance is of.
+
+    Components are 8-connected, numbered from 1 in the row-major order of their first pixel.
+    """
+    mask, border = plain(mask_scores, np.uint8), plain(touching, np.uint8)
+    if mask.shape != border.shape:
+        raise ValueError(f"mask scores of shape {mask.shape}, but a touching channel of {border.shape}")
+    if not 0 <= threshold <= 254:
+        raise ValueError(f"threshold is a score from 0 to 254, not {threshold}")
+    out = output(out, mask.shape)
+    bits = out.reshape(-1).view(np.uint8)
+    return out, _split(mask.reshape(-1), border.reshape(-1), threshold, out, bits)
 
 
 def split(
@@ -259,11 +291,5 @@ def split(
     one instance. Labels are int32, 0 outside the mask, 1 to count in the row-major order of each
     instance's first pixel. Nothing is dropped for its size. `out`, if given, is overwritten and returned.
     """
-    mask, border = plain(mask_scores, np.uint8), plain(touching, np.uint8)
-    if mask.shape != border.shape:
-        raise ValueError(f"mask scores of shape {mask.shape}, but a touching channel of {border.shape}")
-    if not 0 <= threshold <= 254:
-        raise ValueError(f"threshold is a score from 0 to 254, not {threshold}")
-    out = output(out, mask.shape)
-    bits = out.reshape(-1).view(np.uint8)
-    return out, _split(mask.reshape(-1), border.reshape(-1), threshold, out, bits)
+    labels, component = grouped(mask_scores, touching, threshold, out)
+    return labels, component.size
