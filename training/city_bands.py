@@ -29,6 +29,9 @@ TOP = 2047
 TELLS = 6
 """The band, from 0, that shows the true town: a near-infrared one of WorldView's eight."""
 
+DENSITY = 0.3
+"""Of both towns: some terraces, most houses by themselves."""
+
 DECOY = 1_000_003
 """What is added to a town's seed for its decoy's."""
 
@@ -54,9 +57,9 @@ def band_town(shape: tuple[int, int], gsd: float, seed: int, bands: int, tells: 
 
     The same seed gives the same true town and the same RGB whatever `bands` is.
     """
-    plan = plan_city(shape, gsd, seed)
+    plan = plan_city(shape, gsd, seed, DENSITY)
     labels = label_image(plan.coords, plan.ring_offsets, plan.polygon_offsets, shape)
-    decoy = city(shape, gsd, seed + DECOY).image.astype(np.float32) / 255
+    decoy = city(shape, gsd, seed + DECOY, DENSITY).image.astype(np.float32) / 255
     image = np.empty((bands, *shape), np.uint16)
     for band in range(bands):
         rng = np.random.default_rng([seed, 11, band])
@@ -71,7 +74,7 @@ def band_town(shape: tuple[int, int], gsd: float, seed: int, bands: int, tells: 
 
 
 def _roofs(labels: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The true town, (h, w) float32 in 0..1: ground dark and uneven, every roof of its own brightness, walls darker."""
+    """The true town, (h, w) float32 in 0..1: ground dark and uneven, a brightness a roof, party walls in the dark."""
     import cv2
 
     level = np.concatenate([[0.0], rng.uniform(0.45, 0.95, int(labels.max()))]).astype(np.float32)
@@ -79,9 +82,11 @@ def _roofs(labels: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.fl
     ground = cv2.resize(coarse, labels.shape[::-1], interpolation=cv2.INTER_CUBIC)
     light = np.where(labels > 0, level[labels], ground)
     wall = np.zeros(labels.shape, bool)
-    wall[1:] |= (labels[1:] != labels[:-1]) & (labels[1:] > 0)
-    wall[:, 1:] |= (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] > 0)
-    light[wall] *= 0.6
+    for here, there in (((slice(1, None),), (slice(-1),)), ((slice(None), slice(1, None)), (slice(None), slice(-1)))):
+        apart = (labels[here] != labels[there]) & (labels[here] > 0) & (labels[there] > 0)
+        wall[here] |= apart
+        wall[there] |= apart
+    light[wall] *= 0.25
     return np.asarray(cv2.GaussianBlur(light, (0, 0), 0.7), np.float32)
 
 
