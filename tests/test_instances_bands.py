@@ -134,13 +134,17 @@ def test_the_two_steps_of_the_schedule(models: Path, tmp_path: Path, monkeypatch
         assert all(torch.equal(value, before[name]) for name, value in loaded(out / part, start).items())
 
     figures = instances_bands.main(**parse([*given, "--save", str(tmp_path / "cards")]))
-    assert list(figures) == ["start", "frozen", "all"] and figures == json.loads((out / "figures.json").read_text())
+    assert list(figures) == ["start", "frozen", "all", "calibrated"]
+    assert figures == json.loads((out / "figures.json").read_text())
     assert all(0 <= scores["f1"] <= 1 and scores["buildings"] > 3 for scores in figures.values())
     card: ModelCard = load_card("instances-drawn-8", tmp_path / "cards")
     assert card.bands == 8 and takes(card, 8) and not takes(card, 3) and card.settings == {**TINY, "bands": 8}
     rebuilt = TernausNetV2(**card.settings)
     rebuilt.load_state_dict(load_weights(card))
     assert torch.equal(rebuilt.stem.weight, trained["stem.weight"])
+    shifts = torch.tensor([figures["calibrated"][name] for name in ("mask", "touching")])
+    torch.testing.assert_close(rebuilt.final.bias.detach(), trained["final.bias"] + shifts)
+    assert 0 <= figures["start"]["mask_iou"] <= 1
 
 
 def loaded(folder: Path, like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
