@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     import geopandas
+    from numpy.typing import NDArray
 
 RASTERS = (".tif", ".tiff", ".vrt")
 """Files with these endings are rasters where either may be given."""
@@ -34,20 +35,32 @@ def read_vectors(path: Path) -> geopandas.GeoDataFrame:
     return frame
 
 
+def reprojected(frame: geopandas.GeoDataFrame, crs: Any, name: str) -> NDArray[Any]:
+    """The geometries of a frame (rows,) in `crs`. Raises InputError, which calls the frame `name`."""
+    import numpy as np
+    import pyproj
+    import shapely
+
+    try:
+        shapes = np.asarray(frame.geometry.to_crs(crs).array)
+        if np.isfinite(shapely.get_coordinates(shapes)).all():
+            return shapes
+    except pyproj.exceptions.ProjError:
+        pass  # said below
+    raise InputError(f"{name}: cannot be reprojected to the truth's CRS ({crs.name}); check its CRS")
+
+
 def read_area(path: Path | None, crs: Any) -> Any:
     """The union of an area file's polygons, or the extent of a raster, in `crs`; None without a file.
 
     Raises InputError.
     """
-    import numpy as np
     import shapely
 
     if path is None:
         return None
-    shapes = (_extent(path) if path.suffix.lower() in RASTERS else read_vectors(path)).to_crs(crs).geometry
-    if not np.isfinite(shapely.get_coordinates(shapes.array)).all():
-        raise InputError(f"{path}: cannot be reprojected to the truth's CRS ({crs.name}); check its CRS")
-    area = shapely.union_all(shapely.make_valid(np.asarray(shapes.array)))
+    frame = _extent(path) if path.suffix.lower() in RASTERS else read_vectors(path)
+    area = shapely.union_all(shapely.make_valid(reprojected(frame, crs, str(path))))
     if area.area == 0:
         raise InputError(f"{path}: has no polygon; --aoi is the area in which the truth is complete")
     return area

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flows.evaluate import reprojected
 from pipeline.errors import InputError
 from training.metrics_instances import (
     ABOVE_HALF,
@@ -75,13 +76,7 @@ def judge(
     Raises InputError, which calls the prediction `name`, where it cannot be reprojected, its column of confidence is
     not numbers, or `area` has no area.
     """
-    import shapely
-
-    true = polygonal(truth.geometry.array)
-    seen = np.asarray(pred.geometry.to_crs(truth.crs).array)
-    if not np.isfinite(shapely.get_coordinates(seen)).all():
-        raise InputError(f"{name}: cannot be reprojected to the truth's CRS ({truth.crs.name}); check its CRS")
-    seen = polygonal(seen)
+    true, seen = polygonal(truth.geometry.array), polygonal(reprojected(pred, truth.crs, name))
     overlaps = polygon_overlaps(true, seen)
     truths, predictions = overlaps.truth_areas > 0, overlaps.predicted_areas > 0
     fates = [np.where(each, COUNTS, NO_AREA).astype(np.int8) for each in (truths, predictions)]

@@ -62,7 +62,9 @@ def write_verdicts(path: Path, rows: geopandas.GeoDataFrame) -> None:
         if driver is None:
             rows.to_parquet(part, compression="zstd", schema_version="1.1.0")
         else:
-            rows.to_file(part, driver=driver, layer="verdicts")
+            # FlatGeobuf indexes no row without a geometry.
+            bare = driver == "FlatGeobuf" and rows.geometry.is_empty.any()
+            rows.to_file(part, driver=driver, layer="verdicts", **({"SPATIAL_INDEX": "NO"} if bare else {}))
         part.replace(path)
     except Exception as error:  # each writer has its own
         part.unlink(missing_ok=True)

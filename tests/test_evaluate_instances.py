@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
-from shapely import LineString, Polygon, affinity, box
+from shapely import LineString, MultiPolygon, Polygon, affinity, box
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -180,10 +180,16 @@ def test_tables_and_the_plot(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["rows.gpkg", "rows.parquet", "rows.fgb"])
 def test_verdicts_as_a_file(folder: Path, name: str) -> None:
-    assert run(*CASE, "--out", name).exit_code == 0
+    parts = MultiPolygon([box(*TRUTHS[0]), box(*TRUTHS[4])])
+    frame([*(box(*each) for each in TRUTHS[1:]), parts, None, Polygon()]).to_parquet("truth.parquet")
+    for _ in range(2):  # the second time over the first
+        assert run(*CASE, "--out", name).exit_code == 0
     rows = geopandas.read_parquet(name) if name.endswith(".parquet") else geopandas.read_file(name)
-    assert rows.crs == CRS
-    assert rows["verdict"].value_counts().to_dict() == {"found": 6, "merged": 3, "split": 2, "missed": 1, "false": 1}
+    assert rows.crs == CRS and len(rows) == 8 + 7
+    truth = rows[rows["side"] == "truth"].set_index("row")
+    assert truth["verdict"].to_dict() == {0: "found", 1: "merged", 2: "merged", 3: "missed", 4: "found",
+                                          5: "missed", 6: "no area", 7: "no area"}  # fmt: skip
+    assert truth["match"].fillna(-1).to_dict() == {0: 2, 1: -1, 2: -1, 3: -1, 4: 5, 5: -1, 6: -1, 7: -1}
     assert sorted(path.name for path in folder.glob("rows*")) == [name]
 
 
@@ -217,6 +223,14 @@ def test_what_is_wrong_is_said_in_one_line(folder: Path, more: list[str], said: 
     done = run(*CASE, *more)
     assert isinstance(done.exception, ResurveyError)
     assert said in str(done.exception) and "\n" not in str(done.exception)
+
+
+def test_a_crs_that_leads_nowhere_is_named(folder: Path) -> None:
+    local = 'LOCAL_CS["yard",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+    SEEN.set_crs(local, allow_override=True).to_parquet("yard.parquet")
+    assert "yard.parquet: cannot be reprojected to the truth's CRS (WGS 84 / UTM zone 45N)" in str(
+        run("--pred", "yard.parquet", "--truth", "truth.parquet").exception
+    )
 
 
 def test_a_missing_or_bare_file_is_named(folder: Path) -> None:
