@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MODELS = Path(__file__).parent / "models"
-TASKS = ("alignment", "coarse", "refiner", "mask")
+TASKS = ("alignment", "coarse", "refiner", "mask", "roads")
 LEVELS = (1, 2, 4, 8)  # pyramid levels a stage can run at; alignment runs at all of them
 
 

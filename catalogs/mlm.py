@@ -19,6 +19,7 @@ _MLM_TASKS = {
     "coarse": "semantic-segmentation",
     "refiner": "semantic-segmentation",
     "mask": "instance-segmentation",
+    "roads": "semantic-segmentation",
 }
 
 

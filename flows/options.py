@@ -33,6 +33,10 @@ def shared(
     aligner: Annotated[
         str | None, typer.Option(metavar="search|network|both", help="What moves the polygons; both.")
     ] = None,
+    roads: Annotated[bool | None, typer.Option("--roads", help="Look for open lines as roads.")] = None,
+    class_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column with each row's class: road, building.")
+    ] = None,
     move: Annotated[
         str | None, typer.Option(metavar="vertex|building|block", help="What moves as one, rigidly; vertex.")
     ] = None,

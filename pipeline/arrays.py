@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline import scene, store
 from pipeline.grid import WINDOW, level_shape
 from pipeline.job import SCENE, Job, values_of
+from pipeline.stages import roads
 from pipeline.stages.align import CELL
 from pipeline.stages.search import Search
 from pipeline.worker.align import NODE
@@ -30,6 +31,8 @@ def create_arrays(job: Job, phase: str) -> None:
         height, width = level_shape(job.shape, search.spacing)
         side = scene.BLOCK // search.spacing
         _create(job, search.name, (4, height, width), "float32", side, side, search.spacing)
+    elif phase == roads.PHASE:
+        _scores(job, phase, job.levels["roads"], 1)
     elif phase == "displacement":
         height, width = level_shape(job.shape, NODE)
         _create(job, phase, (3, height, width), "float32", WINDOW, scene.BLOCK // NODE, NODE)

@@ -3,6 +3,7 @@
     cadaster/   status.npy       (rows) what each input row is: USABLE, OUTSIDE, INVALID, EMPTY, NULL
                 rows.npy         (m) input rows that are usable, by block, then in input order
                 blocks.npy       (k, 4) row and column of a block, its first and one past its last of `rows`
+                roads.npy        (m) whether a row is a road, where roads are looked for
                 row_vertices.npy (m + 1), row_rings.npy (m + 1)   where a row's vertices and rings start
                 ring_offsets.npy, ring_kind.npy, xy.npy           rings into vertices, (n, 2) px of level 1
 
@@ -59,11 +60,13 @@ def valid_rows(wkb: pa.LargeBinaryArray, rows: Ints) -> NDArray[np.bool_]:
     return valid
 
 
-def index_cadaster(cadaster: Cadaster, working: WorkingRaster, folder: Path) -> None:
+def index_cadaster(
+    cadaster: Cadaster, working: WorkingRaster, folder: Path, roads: NDArray[np.bool_] | None = None
+) -> None:
     """Write the cadaster's usable rows, in px of `working` and by block, under `folder`.
 
     Outside is a row whose bounding box does not touch the image, or that cannot be reprojected to it.
-    The same input gives the same bytes.
+    The same input gives the same bytes. `roads` (rows,) says which rows' open lines are looked for as roads.
     """
     from pipeline.kernels import wkb
 
@@ -116,6 +119,8 @@ def index_cadaster(cadaster: Cadaster, working: WorkingRaster, folder: Path) -> 
     }
     for name in _TABLES:
         save(folder / f"{name}.npy", tables[name])
+    if roads is not None:
+        save(folder / "roads.npy", roads[rows])
 
 
 def save(path: Path, array: NDArray[Any]) -> None:
@@ -177,6 +182,14 @@ def read_block(folder: Path, key: str) -> FootprintBlock:
         ring_row=np.repeat(np.arange(last - first, dtype=np.int64), np.diff(row_rings)),
         ring_kind=np.array(load(folder, "ring_kind")[ring : row_rings[-1]], dtype=np.uint8),
     )
+
+
+def road_rows(folder: Path, key: str) -> NDArray[np.bool_]:
+    """Whether each row of block `key` is a road: (r,)."""
+    row, column = (int(part) for part in key[1:].split("c"))
+    table = np.asarray(load(folder, "blocks"))
+    spans = table[(table[:, 0] == row) & (table[:, 1] == column), 2:]
+    return np.concatenate([np.zeros(0, bool), *(np.asarray(load(folder, "roads")[a:b]) for a, b in spans.tolist())])
 
 
 def over_nodata(scene: Scene, folder: Path) -> NDArray[np.bool_]:

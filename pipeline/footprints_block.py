@@ -63,6 +63,12 @@ class FootprintBlock:
             points = points[ranges(starts, stops)]
         return points, offsets_of(stops - starts), self.ring_row[runs]
 
+    def lines(self, xy: Points, rows: NDArray[np.bool_]) -> tuple[Points, Ints, Ints]:
+        """Open lines of chosen `rows` (r,), as `outlines` gives the others: coords, ring_offsets, ring_row."""
+        runs = np.flatnonzero(self._is_open(xy) & rows[self.ring_row])
+        starts, stops = self.ring_offsets[runs], self.ring_offsets[runs + 1]
+        return xy[ranges(starts, stops)], offsets_of(stops - starts), self.ring_row[runs]
+
     def _is_open(self, points: Points) -> NDArray[np.bool_]:
         """For each run, whether it is a line that does not end where it begins."""
         from pipeline.kernels.wkb import LINE

@@ -75,11 +75,17 @@ class Job:
     min_score: float = 0.0
     move: Move = "vertex"
     symmetry: bool = False
+    class_column: str | None = None
 
     @property
     def work(self) -> Path:
         """The run's state folder."""
         return Path(self.folder) / "work"
+
+    @property
+    def roads(self) -> bool:
+        """Whether lines are looked for in the image."""
+        return "roads" in self.cards
 
     @property
     def align_line(self) -> tuple[AlignStep, ...]:

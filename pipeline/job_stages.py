@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.grid import TileGrid, Window
 from pipeline.job import Job
 from pipeline.stage import Stage
-from pipeline.stages import align, classify, mask, refine
+from pipeline.stages import align, classify, mask, refine, roads
 
 INGEST_VERSION, SPLIT_VERSION = 1, 1
 
@@ -36,6 +36,10 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
 
         grid = job.grid(job.levels["mask"], HALO)
         return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION})
+    if name == roads.PHASE:
+        grid = job.grid(job.levels["roads"], job.halos["roads"])
+        recipe = {"version": roads.VERSION, "weights": job.weights["roads"], "scene": scene}
+        return Stage(name, grid, job.strides["roads"], job.device, recipe)
     factor = int(name.removeprefix("align-f").split("p")[0])
     recipe = {
         "version": align.VERSION,
@@ -51,6 +55,8 @@ def grid_of(job: Job, stage: str) -> TileGrid | None:
     """The grid whose cores a stage's receipts speak of; None for stages without tiles."""
     if stage in ("ingest", "displacement") or stage.endswith(("-move", "-search", "-check")):
         return job.blocks()
+    if stage == roads.PHASE:
+        return job.grid(job.levels["roads"])
     if stage in ("classify", "refine"):
         return job.grid(job.levels["classify"])
     if stage in ("mask", "split"):

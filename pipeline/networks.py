@@ -29,6 +29,7 @@ NETWORKS = {
     "double_unet": ("models.double_unet", "DoubleUNet"),
     "double_unet_scales": ("models.double_unet_scales", "DoubleUNetScales"),
     "successor_unet": ("models.successor_unet", "SuccessorUNet"),
+    "line_reader": ("models.line_reader", "LineReader"),
     "coarse_fcn": ("models.coarse_fcn", "CoarseFCN"),
     "refiner": ("models.refiner", "Refiner"),
     "ternausnet": ("models.ternausnet", "TernausNetV2"),

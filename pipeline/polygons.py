@@ -167,6 +167,23 @@ def _from_geoarrow(path: str, table: pa.Table, index: int, name: str) -> pa.Tabl
     return table.set_column(index, name, pa.array(values, type=pa.large_binary()))
 
 
+def road_rows(cadaster: Cadaster, column: str | None) -> NDArray[np.bool_]:
+    """Rows (n,) that are roads: those of class `road` in `column`; all rows that hold a line if None.
+
+    SettingsError where there is no such column. Only open lines of such rows are looked for as roads.
+    """
+    if column is None:
+        from pipeline.kernels import wkb
+
+        _, _, _, ring_row, ring_kind, _ = wkb.walk(*cadaster.buffer())
+        return np.bincount(ring_row[ring_kind == wkb.LINE], minlength=len(cadaster)) > 0
+    if column not in cadaster.table.column_names:
+        names = ", ".join(cadaster.table.column_names) or "none"
+        raise SettingsError(f"--class-column {column}: {cadaster.path} has no such column; it has {names}")
+    said = cadaster.table.column(column).to_pylist()
+    return np.array([str(value).strip().lower() == "road" for value in said], dtype=bool)
+
+
 def transformer(source: str, target: str) -> Callable[[Points], Points] | None:
     """Reprojection of (n, 2) points between two CRSs (WKT), x first; None where they are the same.
 

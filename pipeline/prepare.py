@@ -13,6 +13,7 @@ from pipeline.grid import LEVELS, check_tile
 from pipeline.job import Job, write_job
 from pipeline.networks import resolve_device
 from pipeline.stages.align import Step, plan_steps
+from pipeline.stages.roads import level_of
 from pipeline.stages.search import plan_searches
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ def _card_for(settings: Settings, stage: str, gsd: float, bands: int) -> ModelCa
         raise SettingsError(f"{error}{hint}") from None
 
 
+def road_card(settings: Settings, gsd: float) -> tuple[ModelCard, int]:
+    """The card that sees roads, and the level it looks at."""
+    from catalogs.cards import load_card, select_card
+
+    level = level_of(gsd)
+    if "roads" in settings.cards:
+        return load_card(settings.cards["roads"], settings.models), level
+    return select_card("roads", gsd * level, 3, settings.models), level
+
+
 def coarsest_factor(card: ModelCard, gsd: float) -> int:
     """Largest factor whose pixels are no coarser than the alignment network has seen."""
     limit = float(card.extra.get("coarsest_gsd", card.gsd[1]))
@@ -114,6 +125,10 @@ def prepare(settings: Settings) -> Job:
         cadaster = polygons.read_cadaster(settings.cadaster, settings.cadaster_layer, settings.cadaster_crs)
         polygons.check_overlap(grid, cadaster)
         cadaster_source = cadaster.source_id
+        if "align" in settings.stages and (settings.roads or settings.class_column):
+            seen = polygons.road_rows(cadaster, settings.class_column)
+            if settings.roads and settings.aligner != "network" and seen.any():
+                cards["roads"], levels["roads"] = road_card(settings, grid.gsd)
     alignment = cards.get("alignment")
     searches = plan_searches(grid.gsd) if "align" in settings.stages and settings.aligner != "network" else ()
     steps = steps_of(settings.aligner, alignment, grid.gsd) if alignment else ()
@@ -149,6 +164,7 @@ def prepare(settings: Settings) -> Job:
         notes=grid.notes,
         move=settings.move,
         symmetry=settings.symmetry,
+        class_column=settings.class_column,
     )
 
 

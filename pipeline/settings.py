@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     """Model to use for a task, by name: `{"alignment": "..."}`; chosen by GSD and bands if not given."""
     aligner: Aligner = "both"
     """What moves the polygons: the evidence search, the learned chain over all scales, or one after the other."""
+    roads: bool = False
+    """Whether open lines (or those that `class_column` calls `road`) are looked for in the image by a network that
+    sees roads; they move with the outlines around them if not (docs/alignment.md)."""
+    class_column: str | None = None
+    """Column of the cadaster that says each row's class; every open line is a road if not given."""
     move: Move = "vertex"
     """How rows move. `vertex`: every vertex by the field; walls that are shared stay shared, angles change a
     little. `building`: every row rigidly, so that right angles stay right; shared walls part, by design.

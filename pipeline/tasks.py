@@ -90,6 +90,7 @@ def _prepare(job: Job, ledger: Ledger) -> Iterator[Task]:
     yield Task("statistics", "scene", fingerprint(PREPARE_VERSION, written))
     if job.cadaster is not None:
         inputs = [job.cadaster_source, job.cadaster_layer, job.cadaster_crs, job.shape, job.transform, job.crs]
+        inputs += ["roads", job.class_column] if job.roads else []
         yield Task("index", "cadaster", fingerprint(PREPARE_VERSION, BLOCK, inputs))
 
 

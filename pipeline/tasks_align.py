@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from pipeline.grid import Window
 from pipeline.job import AlignStep, Job
-from pipeline.job_stages import Boxes, around, grid_of, stage_of
+from pipeline.job_stages import Boxes, around, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, fingerprint
 from pipeline.stage import Phase, Task
-from pipeline.stages import align, common
+from pipeline.stages import align, common, roads
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import search as search_stage
 from pipeline.stages.gate import Gate
@@ -24,6 +24,8 @@ def phases(job: Job) -> Iterator[Phase]:
     """The alignment's phases in order; none without it."""
     if not job.align_line:
         return
+    if job.roads:
+        yield Phase(roads.PHASE, "align: see where roads run")
     yield Phase(common.PHASE, "align: find what the whole cadaster is off by")
     for step in job.align_line:
         if isinstance(step, Gate):
@@ -42,6 +44,8 @@ def phases(job: Job) -> Iterator[Phase]:
 
 def expected(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     """Every task of one of the alignment's phases, due or not, as the ledger stands now."""
+    if phase == roads.PHASE:
+        return _roads(job, ledger)
     if phase == common.PHASE:
         return _common(job, ledger)
     if phase == "displacement":
@@ -86,6 +90,22 @@ def _placed(job: Job, ledger: Ledger, position: int, key: str) -> str:
     return index + state_of(ledger, f"{job.align_line[position - 1].name}-move", key)
 
 
+def _roads(job: Job, ledger: Ledger) -> Iterator[Task]:
+    stage = stage_of(job, roads.PHASE, state_of(ledger, "statistics", "scene"))
+    for tile in stage.grid:
+        image = states_of(ledger, "ingest", job.blocks(), scaled(tile.read, stage.grid.level, 1))
+        yield Task(roads.PHASE, tile.key, fingerprint(stage.print, tile.key, image))
+
+
+def seen_roads(job: Job, ledger: Ledger, region: Window) -> list[object]:
+    """What a region (px of level 1) shows of roads, for fingerprints; nothing where roads are not looked for."""
+    grid = grid_of(job, roads.PHASE) if job.roads else None
+    if grid is None:
+        return []
+    recipe = [roads.GAIN, roads.PRIOR]
+    return [recipe, states_of(ledger, roads.PHASE, grid, scaled(region.grow(32), 1, grid.level))]
+
+
 def _common(job: Job, ledger: Ledger) -> Iterator[Task]:
     # by hash: anywhere in the scene, and the same ones whatever the order
     keys = sorted(sorted(boxes_of(job, ledger, 0), key=fingerprint)[: common.BLOCKS])
@@ -115,7 +135,8 @@ def _searches(job: Job, step: Search, position: int, ledger: Ledger) -> Iterator
         blocks = near.meeting(region)
         state = [(key, _placed(job, ledger, position, key)) for key in blocks]
         image = states_of(ledger, "ingest", job.blocks(), region) if blocks else []
-        print_ = fingerprint(step.source, recipe, scene, tile.key, state, image)
+        shown = seen_roads(job, ledger, region) if blocks else []
+        print_ = fingerprint(step.source, recipe, scene, tile.key, state, image, *shown)
         yield Task(step.source, tile.key, print_, payload={"blocks": blocks})
 
 
@@ -125,7 +146,8 @@ def _checks(job: Job, step: Gate, position: int, ledger: Ledger) -> Iterator[Tas
     for key, box in sorted(boxes_of(job, ledger, position).items()):
         ways = [_placed(job, ledger, before, key) for before in range(position + 1)]
         image = states_of(ledger, "ingest", job.blocks(), around(box, gate_stage.REACH + 8))
-        yield Task(step.source, key, fingerprint(step.source, recipe, scene, key, ways, image))
+        shown = seen_roads(job, ledger, around(box, gate_stage.REACH + 8))
+        yield Task(step.source, key, fingerprint(step.source, recipe, scene, key, ways, image, *shown))
 
 
 def _moves(job: Job, step: AlignStep, position: int, ledger: Ledger) -> Iterator[Task]:

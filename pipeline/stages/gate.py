@@ -36,6 +36,12 @@ ABSTAIN = 0.2
 WEIGHTS = {"clear": 0.655, "last": -4.633, "own": 0.653, "constant": -2.068}
 """Logistic regression of "mean vertex error of at most 2 px" on the evidence, training areas only."""
 
+LINE_WEIGHTS = dict(WEIGHTS)
+"""The same for roads, "within 2 px of the true line", on drawn scenes."""
+LINE_NOISE = 2.0
+"""px of level 1: what the roads' evidence is off by even where a line lies right, taken off its moves' squares before
+they are compared with QUIET."""
+
 Float64 = NDArray[np.float64]
 
 
@@ -62,11 +68,20 @@ class Gate:
 def confidence_of(clear: Float64, last: Float64, own: Float64) -> Float64:
     """Chance (n) that a footprint ends within 2 px: clearness of the first search's peak, length of the last search's
     move (px of level 1), and standard deviations that its own fit stands above that at other places."""
+    return _chance(WEIGHTS, clear, last, own)
+
+
+def road_confidence_of(clear: Float64, last: Float64, own: Float64) -> Float64:
+    """The same for roads: the chance (n) that a line's vertices end, in the mean, within 2 px of the true line."""
+    return _chance(LINE_WEIGHTS, clear, last, own)
+
+
+def _chance(weights: dict[str, float], clear: Float64, last: Float64, own: Float64) -> Float64:
     score = (
-        WEIGHTS["clear"] * np.minimum(clear, 8.0)
-        + WEIGHTS["last"] * np.log1p(last)
-        + WEIGHTS["own"] * np.clip(own, -1.0, 4.0)
-        + WEIGHTS["constant"]
+        weights["clear"] * np.minimum(clear, 8.0)
+        + weights["last"] * np.log1p(last)
+        + weights["own"] * np.clip(own, -1.0, 4.0)
+        + weights["constant"]
     )
     return np.where(clear > 0, 1.0 / (1.0 + np.exp(-score)), 0.0)
 

@@ -147,10 +147,11 @@ def votes_of(
     return votes, weight
 
 
-def find_shifts(search: Search, votes: Float32, weight: Float32) -> Float32:
+def find_shifts(search: Search, votes: Float32, weight: Float32, nearer: Float32 | None = None) -> Float32:
     """Shifts of the nodes from `votes_of`: weighted sums (4, h, w), Σ w·dx, Σ w·dy (px of level 1), Σ w, Σ w·clear.
 
-    `w` is the px of outline that voted, fewer where the peak is not clear.
+    `w` is the px of outline that voted, fewer where the peak is not clear. `nearer` (as `weight`): how much less the
+    farthest shift is worth than none, before smoothing.
     """
     deviation, margin = search.sigma / search.spacing, search.radius
     inner = np.s_[margin:-margin, margin:-margin]
@@ -160,6 +161,10 @@ def find_shifts(search: Search, votes: Float32, weight: Float32) -> Float32:
     heard = smooth.gaussian(weight[None], deviation, margin)[(0, *inner)]
     mixed = np.ascontiguousarray(np.moveaxis(near, 0, -1).reshape(-1, size, size))
     mixed /= np.maximum(heard.reshape(-1, 1, 1), np.float32(1e-6))
+    if nearer is not None:
+        less = smooth.gaussian((nearer * weight)[None], deviation, margin)[(0, *inner)] / np.maximum(heard, 1e-6)
+        axis = (np.arange(size, dtype=np.float32) - search.reach) / np.float32(search.reach)
+        mixed *= 1 - less.reshape(-1, 1, 1) * (axis[:, None] ** 2 + axis**2)
     found = edges.peaks(mixed)
     say = heard * sure(found[:, 2]).reshape(heard.shape)
     dx, dy, clear = (found[:, k].reshape(heard.shape) for k in range(3))

@@ -36,6 +36,7 @@ ALIGNMENT = {
     "common": "pipeline.worker.search",
     "search": "pipeline.worker.search",
     "check": "pipeline.worker.search",
+    "roads": "pipeline.worker.roads",
     "field": "pipeline.worker.align",
     "move": "pipeline.worker.align",
 }

@@ -45,9 +45,11 @@ def index(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     if cadaster.source_id != job.cadaster_source:
         raise TileError(f"{job.cadaster}: changed while the run was going on; run again")
     folder = job.work / CADASTER
-    footprints.index_cadaster(cadaster, working_of(job), folder)
+    roads = polygons.road_rows(cadaster, job.class_column) if job.roads else None
+    footprints.index_cadaster(cadaster, working_of(job), folder, roads)
     boxes = {}
     for block in footprints.block_keys(folder):
         xy = footprints.read_block(folder, block).xy
         boxes[block] = [*xy.min(axis=0).tolist(), *xy.max(axis=0).tolist()]
-    return [row(stage, key, "ok", digest_of(str(boxes), job.cadaster_source), boxes=boxes, rows=len(cadaster.table))]
+    said = [str(boxes), job.cadaster_source, *(["roads", str(job.class_column)] if job.roads else [])]
+    return [row(stage, key, "ok", digest_of(*said), boxes=boxes, rows=len(cadaster.table))]

@@ -20,6 +20,7 @@ from pipeline.stages import gate as gate_stage
 from pipeline.stages import search as search_stage
 from pipeline.stages.gate import Gate, Verdicts
 from pipeline.stages.search import Search
+from pipeline.worker import roads
 from pipeline.worker.entry import Row, row
 from pipeline.worker.placed import (
     Points,
@@ -103,7 +104,10 @@ def search(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]
     tensor, corner = structure_of(job, step.factor, region) if outlines else (np.zeros((3, 0, 0), np.float32), (0, 0))
     array = store.open_array(job.work / SCENE, values_of(step.name))
     sums = np.zeros((4, nodes.height, nodes.width), np.float32)
-    if tensor.any():
+    if job.roads:
+        lines = roads.lines_of(job, step, payload["blocks"], region)
+        sums = roads.shifts(job, step, nodes, region, (tensor, corner, outlines), lines)
+    elif tensor.any():
         votes, weight = search_stage.votes_of(step, tensor, corner, outlines, nodes)
         sums = search_stage.find_shifts(step, votes, weight)
     store.write(array, nodes, sums)
@@ -124,13 +128,18 @@ def check(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
         local = coords - (corner[1], corner[0])
         fit, length = edges.rate(tensor, local, ring_offsets, ring_row, len(block.rows), gate_stage.REACH)
         own = edges.peaks(fit)[:, 3]
+    line_px = roads.fits(job, key, block, xy, own, length) if job.roads else np.zeros(len(block.rows))
     searches = [step for step in line if isinstance(step, Search)]
     if searches:
         tables = [read_moved(job, step, key) for step in (searches[0], *searches[-2:])]
         last = np.hypot(*block.row_means(tables[-1][:, :2] - tables[-2][:, :2]).T)
-        confidence = gate_stage.confidence_of(block.row_means(tables[0][:, 2]), last, own)
+        clear = block.row_means(tables[0][:, 2])
+        confidence = gate_stage.confidence_of(clear, last, own)
+        if line_px.any():
+            confidence = np.where(line_px > 0, gate_stage.road_confidence_of(clear, last, own), confidence)
     else:
         confidence = block.row_means(read_moved(job, line[-2], key)[:, 2])
     square = block.row_means(((xy - block.xy) ** 2).sum(axis=1))
+    square = np.where(line_px > 0, np.maximum(square - gate_stage.LINE_NOISE**2, 0.0), square)
     verdicts = Verdicts(block.row_means(xy), length, confidence, square)
     return [row(stage, key, "ok", save_table(verdicts_path(job, key), verdicts.table()))]
