@@ -25,7 +25,8 @@ def read_vectors(path: Path) -> geopandas.GeoDataFrame:
     try:
         frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
     except Exception as error:  # each reader has its own
-        raise InputError(f"{path}: cannot be read as polygons ({str(error).splitlines()[0]})") from None
+        said = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as polygons ({said})") from None
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise InputError(f"{path}: has no geometries; give a vector file")
     if not np.isfinite(shapely.get_coordinates(frame.geometry.array)).all():
