@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.pieces import pieces
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -45,10 +47,6 @@ MIN_SHARE = 0.1
 
 CHUNK = 20_000
 """Rows of the cadaster that are held as geometries at a time: about 50 MB with the buildings around them."""
-
-MAX_VERTICES = 256
-"""Polygons with more are cut by a quadtree before they are overlaid: one that covers a city would
-otherwise be walked whole for each house on it."""
 
 CHANGES = ("confirmed", "moved", "changed", "missing", "new")
 REASONS = ("", "reshaped", "split", "merged")
@@ -113,33 +111,14 @@ def _chunks(bounds: Floats) -> Iterator[Integers]:
         yield from (chunk for chunk in np.array_split(by_x, -(-by_x.size // CHUNK)) if chunk.size)
 
 
-def _pieces(shapes: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.object_], Integers]:
-    """Geometries with at most MAX_VERTICES where that can be had, and which of `shapes` each is from."""
+def _pieces(wkb: Any, rows: Integers) -> tuple[npt.NDArray[np.object_], Integers]:
+    """Geometries of `rows` cut to be overlaid, and which of `rows` each is from; none for what has no area."""
     import shapely
 
+    shapes = _shapes(wkb, rows)
     index = np.flatnonzero(~shapely.is_missing(shapes))
-    done, owners = [], []
-    shapes = shapes[index]
-    for _ in range(24):
-        big = shapely.get_num_coordinates(shapes) > MAX_VERTICES
-        done.append(shapes[~big])
-        owners.append(index[~big])
-        if not big.any():
-            break
-        shapes, index = shapes[big], index[big]
-        x0, y0, x1, y1 = shapely.bounds(shapes).T
-        x, y = (x0 + x1) / 2, (y0 + y1) / 2
-        quarters = [
-            shapely.intersection(shapes, shapely.box(*corners))
-            for corners in ((x0, y0, x, y), (x, y0, x1, y), (x0, y, x, y1), (x, y, x1, y1))
-        ]
-        shapes, index = np.concatenate(quarters), np.tile(index, 4)
-        some = shapely.area(shapes) > 0
-        shapes, index = shapes[some], index[some]
-    else:
-        done.append(shapes)
-        owners.append(index)
-    return np.concatenate(done), np.concatenate(owners)
+    cut, of = pieces(shapes[index])
+    return cut, index[of]
 
 
 def overlaps(cadaster: Any, buildings: Any, rows: int, count: int) -> tuple[Integers, Integers, Floats]:
@@ -159,8 +138,8 @@ def overlaps(cadaster: Any, buildings: Any, rows: int, count: int) -> tuple[Inte
         near = np.flatnonzero((bounds[:, 0] <= x1) & (bounds[:, 2] >= x0) & (bounds[:, 1] <= y1) & (bounds[:, 3] >= y0))
         if not near.size:
             continue
-        left, left_of = _pieces(_shapes(cadaster, chunk))
-        right, right_of = _pieces(_shapes(buildings, near))
+        left, left_of = _pieces(cadaster, chunk)
+        right, right_of = _pieces(buildings, near)
         a, b = shapely.STRtree(right).query(left, predicate="intersects")
         shared = np.zeros(a.size)
         for start in range(0, a.size, CHUNK):

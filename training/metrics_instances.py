@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.pieces import pieces, polygonal
+
 Order = Sequence[int] | NDArray[np.integer[Any]] | None
 Flags = NDArray[np.bool_]
 
@@ -29,10 +31,6 @@ THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 
 ABOVE_HALF = float(np.nextafter(0.5, 1))
 """Panoptic quality counts pairs with IoU above 0.5, SpaceNet those with 0.5 or more."""
-
-MAX_VERTICES = 256
-"""Polygons with more are halved until they have fewer before they are overlaid: one that covers a city would
-otherwise be walked whole for each house in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def polygon_overlaps(truth: Iterable[Any], predicted: Iterable[Any]) -> Overlaps
 
     truths, predictions = polygonal(truth), polygonal(predicted)
     truth_areas, predicted_areas = shapely.area(truths), shapely.area(predictions)
-    (t_pieces, t_of), (p_pieces, p_of) = _pieces(truths), _pieces(predictions)
+    (t_pieces, t_of), (p_pieces, p_of) = pieces(truths), pieces(predictions)
     p, t = shapely.STRtree(t_pieces).query(p_pieces, predicate="intersects")
     shared = shapely.area(shapely.intersection(t_pieces[t], p_pieces[p]))
     pairs, pair = np.unique(p_of[p] * len(truths) + t_of[t], return_inverse=True)
@@ -215,60 +213,6 @@ def mean_f1(cities: Iterable[InstanceScores]) -> float:
     """SpaceNet's final figure: the mean of the cities' F1; 0 where there are none."""
     values = [city.f1 for city in cities]
     return float(np.mean(values)) if values else 0.0
-
-
-def polygonal(shapes: Iterable[Any]) -> NDArray[Any]:
-    """The polygons of shapely geometries (n,), repaired where invalid; empty ones where there is no area."""
-    import shapely
-
-    array = np.array([shapely.Polygon() if s is None else s for s in shapes], dtype=object)
-    bad = ~shapely.is_valid(array)
-    array[bad] = shapely.make_valid(array[bad], method="structure", keep_collapsed=False)
-    kinds = shapely.get_type_id(array)
-    array[np.isin(kinds, (0, 1, 2, 4, 5))] = shapely.Polygon()  # points and lines
-    for i in np.flatnonzero(kinds == shapely.GeometryType.GEOMETRYCOLLECTION):
-        inside = [part for part in shapely.get_parts(array[i]) if part.area > 0]
-        array[i] = shapely.union_all(polygonal(inside)) if inside else shapely.Polygon()
-    return array
-
-
-def _pieces(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The shapes in pieces of at most MAX_VERTICES where that can be had, and the position each is from."""
-    import shapely
-
-    index = np.arange(len(shapes))
-    done: list[NDArray[Any]] = []
-    owners: list[NDArray[np.int64]] = []
-    for _ in range(40):
-        big = shapely.get_num_coordinates(shapes) > MAX_VERTICES
-        done.append(shapes[~big])
-        owners.append(index[~big])
-        shapes, index = shapes[big], index[big]
-        if not len(shapes):
-            break
-        shapes, index = np.concatenate(_halves(shapes)), np.tile(index, 2)
-        some = shapely.area(shapes) > 0
-        shapes, index = shapes[some], index[some]
-    return np.concatenate([*done, shapes]), np.concatenate([*owners, index])
-
-
-def _halves(shapes: NDArray[Any]) -> list[NDArray[Any]]:
-    """Shapes (n,) cut across the longer side of their bounds; by overlay, which is slow, only where clipping fails."""
-    import shapely
-
-    bounds = shapely.bounds(shapes)
-    rows, longer = np.arange(len(bounds)), (np.diff(bounds[:, 1::2]) > np.diff(bounds[:, ::2])).astype(int)[:, 0]
-    boxes = bounds.copy(), bounds.copy()
-    boxes[0][rows, longer + 2] = boxes[1][rows, longer] = (bounds[rows, longer] + bounds[rows, longer + 2]) / 2
-    halves = [
-        np.array([shapely.clip_by_rect(shape, *box) for shape, box in zip(shapes, half.tolist(), strict=True)], object)
-        for half in boxes
-    ]
-    area, both = shapely.area(shapes), sum(shapely.area(half) for half in halves)
-    bad = ~(shapely.is_valid(halves[0]) & shapely.is_valid(halves[1]) & np.isclose(area, both, rtol=1e-9, atol=0))
-    for half, box in zip(halves, boxes, strict=True):
-        half[bad] = polygonal(shapely.intersection(shapes[bad], shapely.box(*box[bad].T)))
-    return halves
 
 
 def _ratio(part: float, whole: float) -> float:
