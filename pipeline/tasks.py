@@ -20,7 +20,7 @@ from pipeline.stage import Phase, Stage, Task
 from pipeline.stages.gate import ABSTAIN
 from pipeline.upstream import state_of, states_of
 
-PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 2, 1
+PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 3, 1
 
 
 def phases(job: Job) -> tuple[Phase, ...]:
