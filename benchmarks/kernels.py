@@ -127,7 +127,7 @@ def main() -> None:
         side, cover = labels.shape[0], np.mean(labels > 0)
         scenes[name] = f"{name}, {side}²: {cover:.0%} cover, {labels.max()} instances"
         if labels.max() <= MANY:
-            kernels_vector.vector_rows(contest, labels)
+            kernels_vector.vector_rows(contest, labels, bytes_too=name == options.inputs[0])
         rows += contest.rows
     contest = Contest("fields", options.rounds, options.clock, options.patience)
     kernels_vector.field_rows(contest, min(options.size, 2500))

@@ -18,8 +18,8 @@ MILLION = 1_000_000
 """Polygons of the WKB rows."""
 
 
-def vector_rows(contest: Contest, labels: np.ndarray) -> None:
-    """Polygons traced from `labels` to fewer vertices and to pixels; a million of the simplified ones to WKB."""
+def vector_rows(contest: Contest, labels: np.ndarray, bytes_too: bool = True) -> None:
+    """Polygons traced from `labels` to fewer vertices and to pixels, and a million of the simplified ones to WKB."""
     coords, rings, polygons, _ = trace.trace(labels)
     thin = simplify.simplify(coords, rings, polygons, 1.2)
     shapes, thin_shapes = peers.to_shapes(coords, rings, polygons), peers.to_shapes(*thin)
@@ -31,7 +31,8 @@ def vector_rows(contest: Contest, labels: np.ndarray) -> None:
         "shapely, plain": Peer(lambda: shapely.simplify(shapes, 1.2, preserve_topology=False), other=True),
     }, "valid, and a coverage")  # fmt: skip
     fill_rows(contest, thin, thin_shapes, labels.shape)
-    wkb_rows(contest, np.tile(thin_shapes, -(-MILLION // len(thin_shapes)))[:MILLION])
+    if bytes_too:
+        wkb_rows(contest, np.tile(thin_shapes, -(-MILLION // len(thin_shapes)))[:MILLION])
 
 
 def fill_rows(contest: Contest, ragged: Any, shapes: np.ndarray, shape: tuple[int, int]) -> None:

@@ -112,7 +112,7 @@ def run(folder: Path) -> dict[str, Any]:
     keys = [tile.key for tile in job.grid(1, split.HALO)]
     task("split", keys[0], {})
     task("export", "buildings", {"parts": [["split", keys[0]]]})
-    before, peaks, seconds = rss_anon(), [], {}
+    before, peaks, seconds = rss_anon(), [], {}  # peaks: of splitting, then of the export
     clock = time.perf_counter(), time.process_time()
 
     def lap(name: str) -> None:
@@ -131,6 +131,7 @@ def run(folder: Path) -> dict[str, Any]:
             said |= {"area": component.area, "windowed": component.windowed}
             rows.append(task("split-large", component.key, {"component": said}))
         lap("split-large")
+    with watched(peaks):
         parts = [[row["stage"], row["key"]] for row in rows if row["status"] == "ok"]
         exported = task("export", "buildings", {"parts": parts})
         lap("export")
@@ -140,8 +141,10 @@ def run(folder: Path) -> dict[str, Any]:
         "buildings": exported["extra"]["rows"],
         "large": len(large),
         "seconds": seconds,
-        "peak_bytes": peaks[0],
-        "grown_bytes": peaks[0] - before,
+        "peak_bytes": max(peaks),
+        "grown_bytes": max(peaks) - before,
+        "grown_bytes_split": peaks[0] - before,
+        "grown_bytes_export": peaks[1] - before,
     }
 
 
