@@ -166,7 +166,7 @@ def gated(case: Case, start: Array, found: Found) -> tuple[Array, Array]:
     verdicts = gate.Verdicts(means(case, found.coords), found.length, confidence, square)
     moved, near = gate.move(start, found.coords, verdicts, gate.Gate(case.gsd))
     sure = gate.together(confidence, found.length, means(case, near))
-    stays = np.repeat(sure < gate.ABSTAIN, np.diff(case.ring_offsets))
+    stays = np.repeat(sure < np.where(told, gate.ABSTAIN_ROADS, gate.ABSTAIN), np.diff(case.ring_offsets))
     return np.where(stays[:, None], start, moved), sure
 
 

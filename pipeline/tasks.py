@@ -17,7 +17,7 @@ from pipeline.job_stages import SPLIT_VERSION, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.scene import BLOCK
 from pipeline.stage import Phase, Stage, Task
-from pipeline.stages.gate import ABSTAIN
+from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS
 from pipeline.upstream import state_of, states_of
 
 PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 3, 1
@@ -110,16 +110,18 @@ def _classify(job: Job, ledger: Ledger) -> Iterator[Task]:
 
 
 def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
+    from pipeline.stages.split import margin_of
     from pipeline.worker.split import large_components
 
+    reach = max(1, margin_of(job.outlines))
     grid = job.grid(job.levels["mask"])
     crossing = [key for key, receipt in ledger.of("split").items() if receipt.done and receipt.extra.get("crossing")]
     for component in large_components(job, crossing):
         box = component.box
         said = {"first": component.first, "box": [box.y0, box.x0, box.height, box.width]}
         said |= {"area": component.area, "windowed": component.windowed}
-        masks = states_of(ledger, "mask", grid, box.grow(1))
-        print_ = fingerprint("split-large", SPLIT_VERSION, said, masks)
+        masks = states_of(ledger, "mask", grid, box.grow(reach))
+        print_ = fingerprint("split-large", SPLIT_VERSION, job.outlines, said, masks)
         yield Task("split-large", component.key, print_, payload={"component": said})
 
 
@@ -169,6 +171,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
     for key, (stages, payload) in products.items():
         written = [ledger.digest(stage) for stage in stages]
         options = [job.copies, job.sort, job.min_area_m2, job.min_score, job.move, ABSTAIN]
+        options += [ABSTAIN_ROADS] if job.roads else []
         print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
         yield Task("export", key, print_, payload=payload)
 

@@ -16,7 +16,7 @@ from pipeline.export.vectors import free_names, write_geoparquet
 from pipeline.grid import Window
 from pipeline.job import CADASTER, Job
 from pipeline.putback import STATUSES, put_back
-from pipeline.stages.gate import ABSTAIN
+from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS
 from pipeline.worker.placed import read_moved
 from pipeline.worker.scene import working_of
 from pipeline.worker.scores import scene_of
@@ -58,12 +58,17 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
         block = footprints.read_block(folder, key)
         # What could not be read is a failure, not a fact about the image.
         nodata[block.rows[block.row_means(_inside(block.xy, unread).astype(float)) > 0]] = False
-    confidence = np.full(len(cadaster), np.nan)
+    confidence, least = np.full(len(cadaster), np.nan), np.full(len(cadaster), ABSTAIN)
     for key in footprints.block_keys(folder):
         if key not in missing:
             block = footprints.read_block(folder, key)
             confidence[block.rows] = block.row_means(read_moved(job, last, key)[:, 2])
-    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move, confidence, ABSTAIN)
+            if job.roads:
+                _, _, line = block.lines(block.xy, footprints.road_rows(folder, key))
+                least[block.rows[line]] = ABSTAIN_ROADS
+    # groups of rows decide by their mean, so that each row's confidence is measured by what it needs
+    sure = confidence * (ABSTAIN / least)
+    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move, sure, ABSTAIN)
     confidence[~np.isin(back.status, JUDGED)] = np.nan
 
     renamed = free_names(cadaster.table.column_names, ALIGNED)
