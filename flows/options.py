@@ -41,6 +41,9 @@ def shared(
         str | None, typer.Option(metavar="vertex|building|block", help="What moves as one, rigidly; vertex.")
     ] = None,
     symmetry: Annotated[bool | None, typer.Option("--symmetry", help="Mean over eight turns; 8 x the time.")] = None,
+    outlines: Annotated[
+        str | None, typer.Option(metavar="traced|regular", help="How buildings are drawn; traced.")
+    ] = None,
     min_area: Annotated[float | None, typer.Option(metavar="M2", help="Smallest building kept; 4.")] = None,
     min_score: Annotated[
         float | None, typer.Option(metavar="0..1", help="Least mean score of a building kept; the model's own.")

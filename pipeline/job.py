@@ -17,7 +17,7 @@ from pipeline.stages.gate import Gate
 from pipeline.stages.search import Search
 
 if TYPE_CHECKING:
-    from pipeline.settings import Move
+    from pipeline.settings import Move, Outlines
 
 SCENE = "scene.zarr"
 CADASTER = "cadaster"
@@ -75,6 +75,7 @@ class Job:
     min_score: float = 0.0
     move: Move = "vertex"
     symmetry: bool = False
+    outlines: Outlines = "traced"
     class_column: str | None = None
 
     @property

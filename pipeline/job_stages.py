@@ -35,7 +35,7 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
         from pipeline.stages.split import HALO
 
         grid = job.grid(job.levels["mask"], HALO)
-        return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION})
+        return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION, "outlines": job.outlines})
     if name == roads.PHASE:
         grid = job.grid(job.levels["roads"], job.halos["roads"])
         recipe = {"version": roads.VERSION, "weights": job.weights["roads"], "scene": scene}

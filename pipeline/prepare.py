@@ -164,6 +164,7 @@ def prepare(settings: Settings) -> Job:
         notes=grid.notes,
         move=settings.move,
         symmetry=settings.symmetry,
+        outlines=settings.outlines,
         class_column=settings.class_column,
     )
 

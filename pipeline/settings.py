@@ -21,8 +21,9 @@ STAGES = ("align", "classify", "refine", "split")
 Device = Literal["auto", "cpu", "cuda"]
 Aligner = Literal["search", "network", "both"]
 Move = Literal["vertex", "building", "block"]
+Outlines = Literal["traced", "regular"]
 
-_CHOICES = {"device": Device, "aligner": Aligner, "move": Move}
+_CHOICES = {"device": Device, "aligner": Aligner, "move": Move, "outlines": Outlines}
 
 EXECUTION = frozenset(
     {"out", "stages", "device", "workers", "scheduler", "batch", "force_new", "gpkg", "fgb"}
@@ -77,6 +78,9 @@ class Settings(BaseSettings):
     a fabric of parcels without gaps, or a net of roads, is one block and wants `vertex`."""
     symmetry: bool = False
     """Whether the alignment's network answers with the mean over eight turns and mirrorings: eight times the time."""
+    outlines: Outlines = "traced"
+    """How buildings are drawn: `traced` from the pixels and simplified, or `regular`, with straight walls and right
+    angles where they nearly have them (docs/outlines.md)."""
     min_area: float = Field(default=4.0, ge=0, le=1e6)
     """Smallest building kept, m²; after the merge across tiles, never before."""
     min_score: float | None = Field(default=None, ge=0, le=1)

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from pipeline.buildings import Ragged, join_polygons, take_polygons
 from pipeline.grid import Window
-from pipeline.kernels import simplify
+from pipeline.kernels import rasterise, simplify
 from pipeline.stages import outlines
-from pipeline.stages.outlines import simplified, trace_labels
+from pipeline.stages.outlines import claims_of, simplified, trace_labels
 
 
 def scene(seed: int, shape: tuple[int, int] = (60, 70)) -> tuple[Ragged, np.ndarray]:
@@ -42,6 +42,29 @@ def test_each_group_as_if_it_were_alone(seed: int, row: int) -> None:
     for number in np.unique(group):
         mine = np.flatnonzero(group == number)
         alone = simplify.simplify(*take_polygons(polygons, mine), 0.75)
+        same(take_polygons(together, mine), alone)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000), row=st.sampled_from([2**24, 2**8]))
+def test_regular_outlines_of_a_group_depend_on_its_claims_alone(seed: int, row: int) -> None:
+    polygons, group = scene(seed)
+    mask = rasterise.fill(*polygons, (60, 70))
+    component, _ = ndimage.label(mask, np.ones((3, 3)))
+    window = Window(0, 0, 60, 70)
+    claims = claims_of(component.astype(np.int32), None, window)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlines, "ROW", row)
+        together = simplified(polygons, group, 0.75, claims)
+    shapes = shapely.from_ragged_array(shapely.GeometryType.POLYGON, together[0], together[1:])
+    assert shapely.is_valid(shapes).all()
+    assert shapely.union_all(shapes).area == pytest.approx(shapely.area(shapes).sum(), rel=1e-9)
+    for number in np.unique(group):
+        mine = np.flatnonzero(group == number)
+        others = (component != number) & (component > 0)
+        own = claims_of(np.where(component == number, component, 0).astype(np.int32), others, window)
+        np.testing.assert_array_equal(own.owner == number, claims.owner == number)
+        alone = simplified(take_polygons(polygons, mine), group[mine], 0.75, own)
         same(take_polygons(together, mine), alone)
 
 

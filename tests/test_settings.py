@@ -47,6 +47,7 @@ def test_choices_of_stages(stages: str, read: tuple[str, ...]) -> None:
         ({"stages": "align", "cadaster": ""}, "--stages: align needs --cadaster POLYGONS"),
         ({"device": "gpu"}, "--device gpu: must be one of auto, cpu, cuda"),
         ({"move": "rigid"}, "--move rigid: must be one of vertex, building, block"),
+        ({"outlines": "straight"}, "--outlines straight: must be one of traced, regular"),
         ({"workers": 0}, "--workers 0: input should be greater than or equal to 1"),
         ({"out": None}, "--out DIR is missing: give it on the command line, as RESURVEY_OUT or in a TOML file"),
     ],
@@ -131,5 +132,5 @@ def test_every_field_is_sorted_into_a_class() -> None:
     assert fields >= EXECUTION | GRID
     assert fields - EXECUTION - GRID == {
         "image", "cadaster", "cadaster_crs", "cadaster_layer", "models", "cards", "aligner", "min_area", "sort",
-        "move", "symmetry", "min_score", "roads", "class_column",
+        "move", "symmetry", "outlines", "min_score", "roads", "class_column",
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from pipeline.errors import StoreError
 from pipeline.faces import face_arrays, read_faces
 from pipeline.grid import TileGrid, Window
 from pipeline.seams import find_large
-from pipeline.stages.split import measure, split_components, split_tile
+from pipeline.stages.split import margin_of, measure, split_components, split_tile
 from pipeline.stages.split_large import split_large
 from tests.scores import blobs, everything, speckle, terraces
 
@@ -63,16 +64,18 @@ def padded(array: np.ndarray, window: Window) -> np.ndarray:
     return out
 
 
-def whole(scores: np.ndarray, valid: np.ndarray, tolerance: float = 0.75, min_pixels: int = 0) -> SplitPart:
+def whole(
+    scores: np.ndarray, valid: np.ndarray, tolerance: float = 0.75, min_pixels: int = 0, **options: Any
+) -> SplitPart:
     """The scene at once."""
     shape = valid.shape
     mask = np.where(valid, scores[0], 0).astype(np.uint8)
     scene = Window(0, 0, *shape)
-    return split_components(mask, scores[1].copy(), valid.copy(), scene, shape[1], tolerance, min_pixels)
+    return split_components(mask, scores[1].copy(), valid.copy(), scene, shape[1], tolerance, min_pixels, **options)
 
 
 def tiled(
-    scores: np.ndarray, valid: np.ndarray, core: int, halo: int, tolerance: float = 0.75, **options: int
+    scores: np.ndarray, valid: np.ndarray, core: int, halo: int, tolerance: float = 0.75, **options: Any
 ) -> SplitPart:
     """The scene by tiles, then what no tile saw whole."""
     grid = TileGrid(valid.shape, core, halo)
@@ -80,14 +83,16 @@ def tiled(
     cap = options.pop("cap", 10**9)
     options.setdefault("min_pixels", 0)
     for tile in grid:
+        given = tile.read.grow(margin_of(options.get("outlines", "traced")))
         part, record = split_tile(
-            padded(scores, tile.read),
-            padded(valid, tile.read),
+            padded(scores, given),
+            padded(valid, given),
             tile,
             grid.shape,
             cap=cap,
             tolerance=tolerance,
             min_pixels=options["min_pixels"],
+            outlines=options.get("outlines", "traced"),
         )
         parts.append(part)
         faces.append((tile, record))

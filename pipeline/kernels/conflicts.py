@@ -19,7 +19,7 @@ def _side(x: Any, y: Any, a: int, b: int, c: int) -> Any:
 
 
 @kernel
-def _meet(x: Any, y: Any, a: int, b: int, c: int, d: int) -> Any:
+def meet(x: Any, y: Any, a: int, b: int, c: int, d: int) -> Any:
     """Whether segments a-b and c-d have more in common than an end that is the same point."""
     if (a == c and b == d) or (a == d and b == c):
         return False
@@ -79,7 +79,7 @@ def _cells(x: Any, y: Any, chains: Any, i: int, j: int, x0: float, y0: float, si
 def _clash(x: Any, y: Any, chains: Any, i: int, j: int, a: int, b: int) -> Any:
     """Whether the shortcut from i to j disturbs the segment between points a and b."""
     p, q = chains[i], chains[j]
-    if _meet(x, y, p, q, a, b) or (a != p and a != q and _passes_over(x, y, chains, i, j, a)):
+    if meet(x, y, p, q, a, b) or (a != p and a != q and _passes_over(x, y, chains, i, j, a)):
         return True
     return b != p and b != q and _passes_over(x, y, chains, i, j, b)
 

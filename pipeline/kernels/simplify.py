@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.kernels.arcs import junctions
 from pipeline.kernels.components import grown
 from pipeline.kernels.conflicts import conflicts
 from pipeline.kernels.jit import kernel, plain
@@ -55,28 +56,6 @@ def _node(ids: Any, ring_offsets: Any, x: Any, y: Any, by_y: Any, rank_y: Any, o
             n += 1 + between
         out_offsets[ring + 1] = n
     return out[:n]
-
-
-@kernel
-def _junctions(points: Any, offsets: Any, count: int) -> Any:
-    """Whether a point has other than two different neighbours over all rings."""
-    first, second = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
-    junction = np.zeros(count, np.bool_)
-    for ring in range(offsets.size - 1):
-        size = offsets[ring + 1] - offsets[ring]
-        for i in range(size):
-            p = points[offsets[ring] + i]
-            for step in (1, size - 1):
-                q = points[offsets[ring] + (i + step) % size]
-                if first[p] < 0 or first[p] == q:
-                    first[p] = q
-                elif second[p] < 0 or second[p] == q:
-                    second[p] = q
-                else:
-                    junction[p] = True
-    for p in range(count):
-        junction[p] |= second[p] < 0
-    return junction
 
 
 @kernel
@@ -139,7 +118,7 @@ def _farthest(x: Any, y: Any, chain: Any, i: int, j: int) -> Any:
 
 
 @kernel
-def _thin(x: Any, y: Any, chains: Any, first: int, last: int, tolerance: float, stack: Any, keep: Any) -> None:
+def thin(x: Any, y: Any, chains: Any, first: int, last: int, tolerance: float, stack: Any, keep: Any) -> None:
     """Mark what Douglas-Peucker keeps of the chain at places `first` to `last`; all of it if tolerance < 0."""
     for k in range(first + 1, last):
         keep[chains[k]] = tolerance < 0
@@ -164,9 +143,9 @@ def _thin(x: Any, y: Any, chains: Any, first: int, last: int, tolerance: float, 
 
 
 @kernel
-def _simplify(x: Any, y: Any, points: Any, offsets: Any, tolerance: float) -> Any:
+def kept(x: Any, y: Any, points: Any, offsets: Any, tolerance: float) -> Any:
     """Which points stay. Chains in conflict try again with half their tolerance, then stay as they were."""
-    junction = _junctions(points, offsets, x.size)
+    junction = junctions(points, offsets, x.size)
     chains, chain_offsets, chain_of = _chains(points, offsets, junction)
     count = chain_offsets.size - 1
     keep, again, tries = np.zeros(x.size, np.bool_), np.ones(count, np.bool_), np.zeros(count, np.int64)
@@ -176,7 +155,7 @@ def _simplify(x: Any, y: Any, points: Any, offsets: Any, tolerance: float) -> An
         for chain in range(count):
             if again[chain]:
                 limit = tolerance / 2.0 ** tries[chain] if tries[chain] < _TRIES else -1.0
-                _thin(x, y, chains, chain_offsets[chain], chain_offsets[chain + 1] - 1, limit, stack, keep)
+                thin(x, y, chains, chain_offsets[chain], chain_offsets[chain + 1] - 1, limit, stack, keep)
                 again[chain] = False
                 tries[chain] += 1
         found = conflicts(x, y, chains, chain_offsets, keep, again)
@@ -209,6 +188,32 @@ def _emit(x: Any, y: Any, points: Any, offsets: Any, keep: Any) -> Any:
     return coords[:n], ring_offsets
 
 
+def noded(
+    coords: NDArray[np.float64], ring_offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rings as point numbers: x, y (n,) by number, the rings' points, not closed, and where each ring begins.
+
+    Equal vertices are one point, and what lies on a level or upright edge is a vertex of it.
+    """
+    points = plain(coords, np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("polygons to simplify need finite coordinates")
+    rings = plain(ring_offsets, np.int64)
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    ordered = points[order]
+    new = np.ones(len(points), np.bool_)
+    new[1:] = (ordered[1:, 0] != ordered[:-1, 0]) | (ordered[1:, 1] != ordered[:-1, 1])
+    ids = np.empty(len(points), np.int64)
+    ids[order] = np.cumsum(new) - 1
+    x, y = ordered[new, 0].copy(), ordered[new, 1].copy()
+    by_y = np.lexsort((x, y))
+    rank_y = np.empty(by_y.size, np.int64)
+    rank_y[by_y] = np.arange(by_y.size)
+    offsets = np.zeros(rings.size, np.int64)
+    numbers = _node(ids, rings, x, y, by_y, rank_y, np.empty(len(points), np.int64), offsets)
+    return x, y, numbers, offsets
+
+
 def simplify(
     coords: NDArray[np.float64],
     ring_offsets: NDArray[np.int64],
@@ -225,22 +230,9 @@ def simplify(
     vertices on straight lines. The result for a group of touching polygons depends on nothing but the
     group and what comes within the tolerance of it.
     """
-    points = plain(coords, np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all() or not tolerance >= 0:
-        raise ValueError("polygons to simplify need finite coordinates and a tolerance of 0 or more")
-    rings = plain(ring_offsets, np.int64)
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    ordered = points[order]
-    new = np.ones(len(points), np.bool_)
-    new[1:] = (ordered[1:, 0] != ordered[:-1, 0]) | (ordered[1:, 1] != ordered[:-1, 1])
-    ids = np.empty(len(points), np.int64)
-    ids[order] = np.cumsum(new) - 1
-    x, y = ordered[new, 0].copy(), ordered[new, 1].copy()
-    by_y = np.lexsort((x, y))
-    rank_y = np.empty(by_y.size, np.int64)
-    rank_y[by_y] = np.arange(by_y.size)
-    offsets = np.zeros(rings.size, np.int64)
-    noded = _node(ids, rings, x, y, by_y, rank_y, np.empty(len(points), np.int64), offsets)
-    keep = _simplify(x, y, noded, offsets, float(tolerance))
-    thin, thin_offsets = _emit(x, y, noded, offsets, keep)
-    return thin, thin_offsets, plain(polygon_offsets, np.int64).copy()
+    if not tolerance >= 0:
+        raise ValueError("polygons to simplify need a tolerance of 0 or more")
+    x, y, points, offsets = noded(coords, ring_offsets)
+    keep = kept(x, y, points, offsets, float(tolerance))
+    fewer, fewer_offsets = _emit(x, y, points, offsets, keep)
+    return fewer, fewer_offsets, plain(polygon_offsets, np.int64).copy()

@@ -13,12 +13,15 @@ spacing: sums round alike wherever in the row, or the scene, a component stands.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.buildings import Integers, Ragged, join_polygons, take_polygons
 from pipeline.grid import Window
-from pipeline.kernels import simplify, trace
+from pipeline.kernels import regular, simplify, trace
+from pipeline.kernels.claims import claim
 
 Labels = npt.NDArray[np.int32]
 
@@ -29,8 +32,36 @@ half as wide as that."""
 GAP = 4
 """Pixels between components in the row; simplified lines stay inside the box of what they simplify."""
 
+WIDE = 64
+"""The same for regular outlines, which may leave that box by the reach of a corner (`kernels.regular`)."""
+
 MOST = 4_000_000
 """Vertices of one component from which it stays as traced: 70 000 buildings wall to wall, and 0.4 GB."""
+
+CLAIM = 6
+"""Pixels around a component that its regular outlines may take, where no other is as near."""
+
+MARGIN = 2 * CLAIM
+"""Pixels around a component that its claims depend on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Which component's regular outlines may cover a pixel: numbers (h, w) int32, and x, y of the first pixel."""
+
+    owner: Labels
+    origin: npt.NDArray[np.float64]
+
+
+def claims_of(component: Labels, others: npt.NDArray[np.bool_] | None, window: Window) -> Claims:
+    """Claims of the components (h, w) at `window`, against each other and the `others`; `component` is overwritten.
+
+    Mask within MARGIN px of a component has to be there, as a component or as one of the others, so that its
+    claims are the same from every window.
+    """
+    if others is not None:
+        component[others & (component == 0)] = -1
+    return Claims(claim(component, CLAIM), np.array([window.x0, window.y0], np.float64))
 
 
 def trace_labels(labels: Labels, window: Window) -> tuple[Ragged, Integers]:
@@ -40,8 +71,12 @@ def trace_labels(labels: Labels, window: Window) -> tuple[Ragged, Integers]:
     return (coords + origin, ring_offsets, polygon_offsets), label.astype(np.int64)
 
 
-def simplified(polygons: Ragged, group: Integers, tolerance: float) -> Ragged:
-    """The polygons with fewer vertices, each group (k,) of them as if it were alone; in the given order."""
+def simplified(polygons: Ragged, group: Integers, tolerance: float, claims: Claims | None = None) -> Ragged:
+    """The polygons with fewer vertices, each group (k,) of them as if it were alone; in the given order.
+
+    With `claims` they get straight walls and right angles as well (`kernels.regular`), on what their group may
+    claim. With `tolerance` 0 they come back as traced, with claims or without.
+    """
     if tolerance <= 0 or not group.size:
         return polygons
     order = np.argsort(group, kind="stable")
@@ -51,7 +86,7 @@ def simplified(polygons: Ragged, group: Integers, tolerance: float) -> Ragged:
     of = np.repeat(np.arange(heads.size), np.diff(heads, append=order.size))
     starts = ring_offsets[polygon_offsets[heads]]
     low, high = np.minimum.reduceat(coords, starts), np.maximum.reduceat(coords, starts)
-    width = high[:, 0] - low[:, 0] + GAP
+    width = high[:, 0] - low[:, 0] + (GAP if claims is None else WIDE)
     row, place = np.divmod(np.cumsum(width) - width, ROW // 2)
     row[np.diff(starts, append=coords.shape[0]) > MOST] = -1
     shift = np.stack([ROW + place - low[:, 0], -low[:, 1]], axis=1)
@@ -62,7 +97,11 @@ def simplified(polygons: Ragged, group: Integers, tolerance: float) -> Ragged:
         part = take_polygons(sorted_polygons, some)
         if index >= 0:
             laid = part[0] + shift[_vertex_owner(of[some], part)]
-            part = simplify.simplify(laid, part[1], part[2], tolerance)
+            if claims is None:
+                part = simplify.simplify(laid, part[1], part[2], tolerance)
+            else:
+                whose, back = group[order][some], -claims.origin - shift[of[some]]
+                part = regular.regularise(laid, part[1], part[2], tolerance, claims.owner, whose, back)
             part = (part[0] - shift[_vertex_owner(of[some], part)], part[1], part[2])
         chosen.append(some)
         results.append(part)

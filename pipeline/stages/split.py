@@ -15,6 +15,8 @@ buildings touch; seed = mask · (1 - touching) > 1/2, flooded inside the mask.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -25,7 +27,10 @@ from pipeline.grid import Tile, Window
 from pipeline.kernels import components
 from pipeline.kernels import split as splitter
 from pipeline.kernels.jit import plain
-from pipeline.stages.outlines import simplified, trace_labels
+from pipeline.stages.outlines import MARGIN, claims_of, simplified, trace_labels
+
+if TYPE_CHECKING:
+    from pipeline.settings import Outlines
 
 HALO = 256
 """Pixels of the mask level that a tile reads beyond its core (77 m at 0.3 m): nearly all components are
@@ -98,18 +103,23 @@ def measure(
     return score, evidence, edges, touches
 
 
-def whole(table: npt.NDArray[np.void], window: Window, shape: tuple[int, int]) -> Flags:
-    """Which components of an array at `window` are complete: off its border, or on the scene's edge."""
+def whole(table: npt.NDArray[np.void], window: Window, read: Window, shape: tuple[int, int]) -> Flags:
+    """Which components of an array at `window` are complete in `read`: off its border, or on the scene's edge."""
     flags = np.ones(table.size, np.bool_)
-    if window.y0 > 0:
-        flags &= table["y0"] > 0
-    if window.x0 > 0:
-        flags &= table["x0"] > 0
-    if window.y1 < shape[0]:
-        flags &= table["y1"] < window.height
-    if window.x1 < shape[1]:
-        flags &= table["x1"] < window.width
+    if read.y0 > 0:
+        flags &= table["y0"] > read.y0 - window.y0
+    if read.x0 > 0:
+        flags &= table["x0"] > read.x0 - window.x0
+    if read.y1 < shape[0]:
+        flags &= table["y1"] < read.y1 - window.y0
+    if read.x1 < shape[1]:
+        flags &= table["x1"] < read.x1 - window.x0
     return flags
+
+
+def margin_of(outlines: Outlines) -> int:
+    """Pixels beyond what a component lies in that its outlines depend on."""
+    return MARGIN if outlines == "regular" else 0
 
 
 def split_components(
@@ -120,11 +130,14 @@ def split_components(
     width: int,
     tolerance: float = TOLERANCE,
     min_pixels: int = MIN_PIXELS,
+    outlines: Outlines = "traced",
+    others: Flags | None = None,
 ) -> SplitPart:
     """Instances of whole components; arrays (h, w) at `window` of a scene `width` pixels wide.
 
     Every pixel of `mask_scores` above the threshold becomes part of exactly one instance, and all of
-    `min_pixels` or more come back.
+    `min_pixels` or more come back. Regular outlines keep away from `others`, mask that is not split here, and
+    depend on what lies within `margin_of(outlines)` px of a component.
     """
     labels, count = splitter.split(mask_scores, touching, THRESHOLD)
     table = components.properties(labels, count)
@@ -142,8 +155,11 @@ def split_components(
     polygons, of = trace_labels(labels, window)
     component, _ = components.label(mask_scores > THRESHOLD)
     group = component[table["first_y"], table["first_x"]].astype(np.int64)
-    del component, labels
-    polygons = simplified(polygons, group[of - 1], tolerance)
+    del labels
+    claims = claims_of(component, others, window) if outlines == "regular" else None
+    del component
+    polygons = simplified(polygons, group[of - 1], tolerance, claims)
+    del claims
     order = np.argsort(first)
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
@@ -173,17 +189,20 @@ def split_tile(
     cap: int = CAP,
     tolerance: float = TOLERANCE,
     min_pixels: int = MIN_PIXELS,
+    outlines: Outlines = "traced",
 ) -> tuple[SplitPart, FaceRecord]:
     """Buildings that a tile owns, and the record of what crosses its faces.
 
-    scores     (2, h, w) uint8 over `tile.read`: mask, touching; what lies outside the scene is not looked at
-    valid      (h, w) bool over `tile.read`; there is no mask where it is false
+    scores     (2, h, w) uint8 over `tile.read` grown by `margin_of(outlines)`: mask, touching; what lies outside
+               the scene is not looked at
+    valid      (h, w) bool over the same; there is no mask where it is false
     shape      height and width of the scene at this level, which the tile's windows are in as well
 
     Only specks under `min_pixels` go here; size in m² is judged once all parts are together.
     """
-    window = tile.read.clip(shape)
-    inside = window.slices(tile.read)
+    given = tile.read.grow(margin_of(outlines))
+    window = given.clip(shape)
+    inside = window.slices(given)
     seen = plain(valid[inside], np.bool_)
     mask_scores = np.where(seen, scores[0][inside], 0).astype(np.uint8)
     mask = mask_scores > THRESHOLD
@@ -193,7 +212,7 @@ def split_tile(
 
     labels, count = components.label(mask)
     table = components.properties(labels, count)
-    own = whole(table, window, shape)
+    own = whole(table, window, tile.read, shape)
     own &= (table["first_y"] >= core[0].start) & (table["first_y"] < core[0].stop)
     own &= (table["first_x"] >= core[1].start) & (table["first_x"] < core[1].stop)
     boxes = (table["y1"] - table["y0"]).astype(np.int64) * (table["x1"] - table["x0"])
@@ -207,7 +226,7 @@ def split_tile(
         int(table["y1"][own].max() - table["y0"][own].min()),
         int(table["x1"][own].max() - table["x0"][own].min()),
     )
-    box = box.grow(1).clip(shape)
+    box = box.grow(max(1, margin_of(outlines))).clip(shape)
     cut = box.slices(window)
     mine = np.concatenate([np.ones(1, np.bool_), own])[labels[cut]]  # background keeps its score
     part = split_components(
@@ -218,5 +237,7 @@ def split_tile(
         shape[1],
         tolerance,
         min_pixels,
+        outlines,
+        mask[cut] & ~mine,
     )
     return part, faces

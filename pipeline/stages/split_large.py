@@ -6,13 +6,15 @@ of the whole scene at once. Beyond it see `split_windows`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pipeline.buildings import SplitPart, empty_part
 from pipeline.grid import Window
 from pipeline.kernels import components
 from pipeline.seams import LargeComponent
-from pipeline.stages.split import MIN_PIXELS, THRESHOLD, TOLERANCE, split_components
+from pipeline.stages.split import MIN_PIXELS, THRESHOLD, TOLERANCE, margin_of, split_components
 from pipeline.stages.split_windows import (
     CORE,
     OVERLAP,
@@ -22,6 +24,9 @@ from pipeline.stages.split_windows import (
     split_by_windows,
     valid_scores,
 )
+
+if TYPE_CHECKING:
+    from pipeline.settings import Outlines
 
 
 def split_large(
@@ -33,15 +38,18 @@ def split_large(
     core: int = CORE,
     overlap: int = OVERLAP,
     min_pixels: int = MIN_PIXELS,
+    outlines: Outlines = "traced",
 ) -> tuple[SplitPart, SeamAudit]:
     """Buildings of one large component, and the seams that were decided on the way (none if exact).
+
+    Beyond the cap outlines are only simplified.
 
     Empty if the mask around the component is not what its record says: then a tile failed or changed
     meanwhile, and its parts must not stand beside the whole.
     """
     if component.windowed:
         return split_by_windows(read, component, shape, tolerance, core, overlap, min_pixels)
-    window = component.box.grow(1).clip(shape)
+    window = component.box.grow(max(1, margin_of(outlines))).clip(shape)
     mask_scores, touching, valid = valid_scores(read, window)
     labels, _ = components.label(mask_scores > THRESHOLD)
     row, column = divmod(component.first, shape[1])
@@ -56,6 +64,9 @@ def split_large(
     if mask_scores[row - window.y0, column - window.x0] <= THRESHOLD or box != component.box:
         return empty_part(), empty_audit()
     del labels
-    mask_scores[(mask_scores > THRESHOLD) & ~mine] = 0
-    part = split_components(mask_scores, touching, valid, window, shape[1], tolerance, min_pixels)
+    others = (mask_scores > THRESHOLD) & ~mine
+    mask_scores[others] = 0
+    part = split_components(
+        mask_scores, touching, valid, window, shape[1], tolerance, min_pixels, outlines, others
+    )
     return part, empty_audit()

@@ -32,9 +32,10 @@ def read_scores(job: Job, window: Window) -> tuple[NDArray[np.uint8], NDArray[np
 def split(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     """Buildings whose component a tile owns, and the record of what crosses its faces."""
     level = job.levels["mask"]
-    tile = job.grid(level, split_stage.HALO).at(key)
-    scores, valid = read_scores(job, tile.read)
-    part, faces = split_stage.split_tile(scores, valid, tile, level_shape(job.shape, level))
+    margin = split_stage.margin_of(job.outlines)
+    tile = job.grid(level, split_stage.HALO - margin).at(key)
+    scores, valid = read_scores(job, tile.read.grow(margin))
+    part, faces = split_stage.split_tile(scores, valid, tile, level_shape(job.shape, level), outlines=job.outlines)
     status = "ok" if len(part) or faces.label.size else "empty"
     digest = _write(job, stage, key, {**buildings.part_arrays(part), **seams.face_arrays(faces)})
     return [row(stage, key, status, digest, buildings=len(part), crossing=int(faces.label.size))]
@@ -45,7 +46,9 @@ def split_large(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list
     said = payload["component"]
     component = seams.LargeComponent(said["first"], Window(*said["box"]), said["area"], said["windowed"])
     shape = level_shape(job.shape, job.levels["mask"])
-    part, audit = split_component(lambda window: read_scores(job, window), component, shape)
+    part, audit = split_component(
+        lambda window: read_scores(job, window), component, shape, outlines=job.outlines
+    )
     arrays = {**buildings.part_arrays(part), **{f"seam_{name}": value for name, value in audit_arrays(audit).items()}}
     digest = _write(job, stage, key, arrays)
     figures = {"buildings": len(part), "seams": len(audit.merged), "merged": int(audit.merged.sum())}
@@ -61,7 +64,7 @@ def audit_arrays(audit: Any) -> dict[str, NDArray[Any]]:
 
 def large_components(job: Job, keys: list[str]) -> list[seams.LargeComponent]:
     """Components that no tile saw whole, from the face records of the tiles that are done."""
-    grid = job.grid(job.levels["mask"], split_stage.HALO)
+    grid = job.grid(job.levels["mask"], split_stage.HALO - split_stage.margin_of(job.outlines))
     tiles = sorted((grid.at(key) for key in keys), key=lambda tile: (tile.row, tile.column))
     faces = ((tile, seams.read_faces(part_path(job, "split", tile.key))) for tile in tiles)
     return seams.find_large(faces, grid)
