@@ -35,10 +35,11 @@ except ImportError:  # an extra peer: its cells are left out
 def label_tiled(mask: np.ndarray, core: int) -> tuple[np.ndarray, int]:
     """Labels of the whole mask (h, w) int32 by tiles; numbers are in no particular order, 1 to count."""
     grid = TileGrid(mask.shape, core, 0)
-    out = np.empty(mask.shape, np.int32)
+    out, room = np.empty(mask.shape, np.int32), np.empty(core * core, np.int32)
     records, counts = [], []
     for tile in grid:
-        labels, count = components.label(np.ascontiguousarray(mask[tile.core.slices()]))
+        memory = room[: tile.core.area].reshape(tile.core.height, tile.core.width)
+        labels, count = components.label(np.ascontiguousarray(mask[tile.core.slices()]), out=memory)
         out[tile.core.slices()] = labels
         records.append((tile, face_record(labels, count, tile.core, grid.shape)))
         counts.append(count)
@@ -51,8 +52,7 @@ def label_tiled(mask: np.ndarray, core: int) -> tuple[np.ndarray, int]:
         alone = np.flatnonzero(table[1:] == 0) + 1
         table[alone] = np.arange(total + 1, total + 1 + alone.size)
         total += alone.size
-        block = out[tile.core.slices()]
-        np.take(table, block, out=block)
+        components.renumber(out, table, *tile.core.slices())
     return out, total
 
 

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A contestant. `other`: it gives another result than ours, and is what people use for the step.
-    `threads`: it can use several; it then runs with one and with all. `target`: the ratio to reach."""
+    `threads`: it can use several; it then runs with one and with all. `target`: the ratio to reach over one."""
 
     call: Call
     other: bool = False
@@ -74,7 +74,8 @@ class Contest:
             # CPU seconds of several threads are a sum: only the wall says what they gained.
             clock = self.clock if name in peers else "wall"
             ratio = medians[name][clock] / medians["ours"][clock]
-            row["peers"].append({"name": name, "ratio": ratio, "other": peer.other, "target": peer.target})
+            target = peer.target if name in peers else None
+            row["peers"].append({"name": name, "ratio": ratio, "other": peer.other, "target": target})
         self.rows.append(row)
         print(markdown_line(row, self.clock), flush=True)
 
@@ -91,7 +92,8 @@ def verdict(peer: Mapping[str, Any]) -> str:
 def markdown_line(row: Row, clock: str) -> str:
     """One step as a line of the table."""
     cells = ", ".join(verdict(peer) for peer in row["peers"])
-    return f"| {row['step']} | {1e3 * row['seconds']['ours'][clock]:.3g} ms | {cells} | {row['equal']} |"
+    spent = 1e3 * row["seconds"]["ours"][clock]
+    return f"| {row['step']} | {spent:.{0 if spent >= 100 else 1}f} ms | {cells} | {row['equal']} |"
 
 
 def markdown(rows: Sequence[Row], clock: str, scenes: Mapping[str, str]) -> str:

@@ -173,6 +173,20 @@ def test_erased_labels_go_and_the_others_keep_their_numbers(least: int) -> None:
         components.erase(labels[:, 1:], table, kept)
 
 
+@pytest.mark.parametrize("window", [(0, 40, 0, 37), (3, 9, 5, 31), (39, 40, 36, 37), (4, 4, 2, 9)])
+def test_renumbered_labels_are_those_of_the_table(window: tuple[int, int, int, int]) -> None:
+    labels, count = split.split(*noise(2, (40, 37)))
+    table = np.random.default_rng(1).integers(0, 9999, count + 1).astype(np.int32)
+    table[0] = 0
+    rows, columns = slice(*window[:2]), slice(*window[2:])
+    expected = labels.copy()
+    expected[rows, columns] = table[expected[rows, columns]]
+    components.renumber(labels, table, rows, columns)
+    np.testing.assert_array_equal(labels, expected)
+    with pytest.raises(ValueError, match="begins with 0"):
+        components.renumber(labels, table + 1, rows, columns)
+
+
 @pytest.mark.parametrize("shape", [(1, 30), (2, 25), (3, 3), (40, 1), (30, 2), (12, 9)])
 def test_split_equals_the_heap_flood_up_to_the_rim(shape: tuple[int, int]) -> None:
     for seed in range(20):

@@ -273,3 +273,25 @@ def erase(labels: NDArray[np.int32], table: NDArray[np.void], kept: NDArray[np.b
     if table.shape != kept.shape:
         raise ValueError(f"{kept.size} flags for {table.size} labels")
     _erase(labels, plain(table, PROPERTIES).view(np.int64).reshape(-1, len(_COLUMNS)), plain(kept, np.bool_))
+
+
+@kernel
+def _renumber(flat: Any, bits: Any, width: int, y0: int, x0: int, y1: int, x1: int, table: Any) -> None:
+    for y in range(y0, y1):
+        place, end = y * width + x0, y * width + x1
+        while place < end:
+            at = 4 * place
+            if place + 4 <= end and (load64(bits, at) | load64(bits, at + 8)) == 0:
+                place += 4
+                continue
+            flat[place] = table[flat[place]]
+            place += 1
+
+
+def renumber(labels: NDArray[np.int32], table: NDArray[np.int32], rows: slice, columns: slice) -> None:
+    """Put `table[label]` in the place of every label in `labels[rows, columns]`; 0 stays 0, none is past the table."""
+    if labels.dtype != np.int32 or not labels.flags.c_contiguous or table[0] != 0:
+        raise ValueError("labels are renumbered in place: contiguous int32, and a table that begins with 0")
+    (y0, y1, _), (x0, x1, _) = rows.indices(labels.shape[0]), columns.indices(labels.shape[1])
+    flat = labels.reshape(-1)
+    _renumber(flat, flat.view(np.uint8), labels.shape[1], y0, x0, y1, x1, plain(table, np.int32))
