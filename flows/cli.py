@@ -117,7 +117,10 @@ app.command()(heights)
 def train(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="alignment[-scales|-successor], classification, instances.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="alignment[-scales|-successor|-classes|-roads], classification, instances."
+        ),
     ],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of labelled scenes.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the log, checkpoints and scores.")],
@@ -126,7 +129,8 @@ def train(
     """Train a model; further options go to its recipe (add --help after MODEL's own options to see them)."""
     import runpy
 
-    recipes = ("alignment", "alignment-scales", "alignment-successor", "classification", "instances")
+    ways = ("alignment", "alignment-scales", "alignment-successor", "alignment-classes", "alignment-roads")
+    recipes = (*ways, "classification", "instances")
     if model not in recipes:
         raise SettingsError(f"train {model}: there are {', '.join(recipes)}")
     if not data.is_dir():
