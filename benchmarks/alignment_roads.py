@@ -2,8 +2,8 @@
 
     python -m benchmarks.alignment_roads --data DIR [--fields 3] [--card alignment-roads] [--areas NAME ...]
 
-Areas: drawn scenes of seeds that nothing was trained on (training/city_roads.py, and training/city.py, whose gray
-streets are another look) and the right part of vegas_roads_us. Everything is moved off by published fields of up to
+Areas: drawn scenes of seeds that nothing was trained on (training/city_roads.py, and training/city.py) and
+the right part of vegas_roads_us. Everything is moved off by published fields of up to
 32 and 8 px, all classes by the same one; lines get a vertex each 10 m. Errors, px, median / mean: of roads the distance
 of a vertex from its true place (`full`), and from the nearest true line (`across`, what can be seen of it). What moves
 is measured before the gate (`search`) and after it, with the rows that abstain (`gated`).
