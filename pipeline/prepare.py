@@ -55,8 +55,8 @@ def choose_cards(
 
 
 def _card_for(settings: Settings, stage: str, gsd: float, bands: int) -> ModelCard:
-    """The card named for the stage's task, or the one that fits best; refused by name where bands do not fit."""
-    from catalogs.cards import load_card, select_card, takes
+    """The card named for the stage's task, or the one that fits best; refused by name where bands or pixels do not fit."""
+    from catalogs.cards import fits, load_card, select_card, takes
 
     task = TASKS[stage]
     if task in settings.cards:
@@ -67,6 +67,11 @@ def _card_for(settings: Settings, stage: str, gsd: float, bands: int) -> ModelCa
             raise SettingsError(
                 f"--card {task}={card.name}: takes {card.bands} band(s), the image has {bands}; give it its own bands "
                 "(gdal_translate -b) or name a card that takes them: resurvey models list"
+            )
+        if not fits(card, gsd, bands):
+            raise SettingsError(
+                f"--card {task}={card.name}: is for images of {card.gsd[0]:g} to {card.gsd[1]:g} m a pixel, this one "
+                f"has {gsd:.3g} m; resample it or name another card: resurvey models list"
             )
         return card
     try:

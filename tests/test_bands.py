@@ -132,6 +132,8 @@ def test_what_no_card_takes_is_refused_by_name(models: Path) -> None:
         choose_cards(settings(models, cards={"mask": "nine"}), GSD, 8)
     with pytest.raises(SettingsError, match="--card coarse=rgb: is a model for mask"):
         choose_cards(settings(models, stages="classify", cards={"coarse": "rgb"}), GSD, 3)
+    with pytest.raises(SettingsError, match=r"--card mask=rgb: is for images of 0.2 to 0.6 m a pixel, this one has 2 m"):
+        choose_cards(settings(models, cards={"mask": "rgb"}), 2.0, 3)
 
 
 def test_a_stage_without_a_card_can_be_left_out(models: Path) -> None:
