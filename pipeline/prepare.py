@@ -55,7 +55,7 @@ def choose_cards(
 
 
 def _card_for(settings: Settings, stage: str, gsd: float, bands: int) -> ModelCard:
-    """The card named for the stage's task, or the one that fits best; refused by name where bands or pixels do not fit."""
+    """The card named for the stage's task, or the one that fits best; refused by name where it does not fit."""
     from catalogs.cards import fits, load_card, select_card, takes
 
     task = TASKS[stage]
