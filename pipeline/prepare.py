@@ -88,7 +88,10 @@ def road_card(settings: Settings, gsd: float) -> tuple[ModelCard, int]:
 
     level = level_of(gsd)
     if "roads" in settings.cards:
-        return load_card(settings.cards["roads"], settings.models), level
+        card = load_card(settings.cards["roads"], settings.models)
+        if card.task != "roads":
+            raise SettingsError(f"--card roads={card.name}: is a model for {card.task}, not for roads")
+        return card, level
     return select_card("roads", gsd * level, 3, settings.models), level
 
 

@@ -269,3 +269,16 @@ def test_a_layer_without_lines_asks_for_no_roads(tmp_path: Path) -> None:
     plain = prepare(load(out=tmp_path / "out", **some))
     asked = prepare(load(out=tmp_path / "out", roads=True, models=card_of_bright_roads(tmp_path / "cards"), **some))
     assert not asked.roads and asked.align_line == plain.align_line and asked.cards == plain.cards
+
+
+def test_a_card_for_something_else_sees_no_roads(tmp_path: Path) -> None:
+    from pipeline.prepare import prepare
+    from pipeline.settings import load
+
+    image, lines = layer(tmp_path)
+    some = {"image": str(image), "cadaster": str(lines), "out": tmp_path / "out", "stages": "align", "roads": True}
+    assert prepare(load(aligner="search", **some)).cards == {"roads": "alignment-roads"}
+    with pytest.raises(SettingsError, match="--card roads=refiner-maggiori: is a model for refiner, not for roads"):
+        prepare(load(aligner="search", cards={"roads": "refiner-maggiori"}, **some))
+    said = prepare(load(aligner="search", class_column="kind", **some))
+    assert said.roads and said.class_column == "kind"
