@@ -17,7 +17,7 @@ from pipeline.export.wkb import boxes_in
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BUCKET = 500_000  # rows sorted in memory at once
+BUCKET = 32_768  # rows sorted in memory at once
 
 
 def hilbert(xy: np.ndarray, bounds: Sequence[float], order: int = 16) -> np.ndarray:

@@ -205,7 +205,7 @@ def _open(draft: Path, schema: pa.Schema, geometry: str, crs: Any) -> Any:
             draft,
             schema.with_metadata({"geo": geo}),
             compression="zstd",
-            compression_level=6,
+            compression_level=3,
             use_dictionary=plain,
             version="2.6",
         )

@@ -20,7 +20,7 @@ _NAMES = {
     6: "MultiPolygon",
     7: "GeometryCollection",
 }
-_CHUNK = 50_000  # geometries held as shapely objects at once
+_CHUNK = 4_096  # geometries held as shapely objects at once
 
 
 def type_codes(wkb: pa.LargeBinaryArray) -> np.ndarray:

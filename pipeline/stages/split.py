@@ -132,33 +132,36 @@ def split_components(
     min_pixels: int = MIN_PIXELS,
     outlines: Outlines = "traced",
     others: Flags | None = None,
+    out: Labels | None = None,
 ) -> SplitPart:
     """Instances of whole components; arrays (h, w) at `window` of a scene `width` pixels wide.
 
     Every pixel of `mask_scores` above the threshold becomes part of exactly one instance, and all of
     `min_pixels` or more come back. Regular outlines keep away from `others`, mask that is not split here, and
-    depend on what lies within `margin_of(outlines)` px of a component.
+    depend on what lies within `margin_of(outlines)` px of a component. `out`, if given, is (h, w) int32 memory
+    for labels, overwritten.
     """
-    labels, count = splitter.split(mask_scores, touching, THRESHOLD)
+    labels, component = splitter.grouped(mask_scores, touching, THRESHOLD, out)
+    count = component.size
     table = components.properties(labels, count)
     first = (table["first_y"].astype(np.int64) + window.y0) * width + table["first_x"] + window.x0
     score, evidence, edges, touches = measure(labels, count, mask_scores, touching, valid)
     kept = np.flatnonzero(table["area"] >= min_pixels)
     if not kept.size:
         return empty_part()
+    number = np.arange(count)
     if kept.size < count:
-        number = np.zeros(count + 1, np.int32)
-        number[kept + 1] = np.arange(1, kept.size + 1)
-        labels = number[labels]
-        table, first, count = table[kept], first[kept], kept.size
+        components.erase(labels, table, table["area"] >= min_pixels)
+        number[kept] = np.arange(kept.size)
+        table, first, component, count = table[kept], first[kept], component[kept], kept.size
         score, evidence, edges, touches = score[kept], evidence[kept], edges[kept], touches[kept]
     polygons, of = trace_labels(labels, window)
-    component, _ = components.label(mask_scores > THRESHOLD)
-    group = component[table["first_y"], table["first_x"]].astype(np.int64)
+    of = number[of - 1] + 1
     del labels
-    claims = claims_of(component, others, window) if outlines == "regular" else None
-    del component
-    polygons = simplified(polygons, group[of - 1], tolerance, claims)
+    claims = None
+    if outlines == "regular":
+        claims = claims_of(components.label(mask_scores > THRESHOLD)[0], others, window)
+    polygons = simplified(polygons, component[of - 1].astype(np.int64), tolerance, claims)
     del claims
     order = np.argsort(first)
     rank = np.empty(count, np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import conflate, footprints, polygons
-from pipeline.buildings import BuildingTable, combine, read_part
+from pipeline.buildings import BuildingTable, SplitPart, combine, read_part
 from pipeline.export.copies import write_copy
 from pipeline.export.vectors import free_names, write_geoparquet
 from pipeline.grid import Window
@@ -32,7 +32,7 @@ ALIGNED = ("dx_m", "dy_m", "confidence", "status", "review", "image_date", "inpu
 column of the same name becomes `input_<name>`."""
 JUDGED = (STATUSES.index("moved"), STATUSES.index("unmoved"))
 """Statuses of rows that the image had something to say about; others have no confidence."""
-PIECE = 50_000
+PIECE = 4_096
 
 
 def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
@@ -97,10 +97,16 @@ def buildings(job: Job, payload: dict[str, Any]) -> Products:
     """`buildings.parquet`: every building once, Hilbert-sorted; says how many were too small or too unsure."""
     import pyarrow as pa
 
-    parts = [read_part(part_path(job, stage, key)) for stage, key in payload["parts"]]
-    seen = sum(len(part) for part in parts)
-    table = combine(parts, job.gsd, job.min_area_m2, job.levels["mask"], job.min_score)
-    del parts
+    seen = 0
+
+    def parts() -> Iterator[SplitPart]:
+        nonlocal seen
+        for stage, key in payload["parts"]:
+            part = read_part(part_path(job, stage, key))
+            seen += len(part)
+            yield part
+
+    table = combine(parts(), job.gsd, job.min_area_m2, job.levels["mask"], job.min_score)
     schema = pa.schema(
         [
             ("building_id", pa.int64()),
@@ -186,19 +192,19 @@ def _building_rows(job: Job, table: BuildingTable, schema: pa.Schema) -> Iterato
     import pyarrow as pa
     import shapely
 
-    world = polygons.to_world(table.coords, working_of(job))
     pieces = np.diff(table.building_offsets)
     for start in range(0, len(table), PIECE):
         stop = min(start + PIECE, len(table))
         first, last = table.building_offsets[start], table.building_offsets[stop]
         rings = table.polygon_offsets[first], table.polygon_offsets[last]
         span = table.ring_offsets[rings[0]], table.ring_offsets[rings[1]]
+        world = polygons.to_world(table.coords[span[0] : span[1]], working_of(job))
         offsets = (
             table.ring_offsets[rings[0] : rings[1] + 1] - span[0],
             table.polygon_offsets[first : last + 1] - rings[0],
             table.building_offsets[start : stop + 1] - first,
         )
-        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, world[span[0] : span[1]], offsets)
+        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, world, offsets)
         single = pieces[start:stop] == 1
         shapes[single] = shapely.get_geometry(shapes[single], 0)
         columns = [
