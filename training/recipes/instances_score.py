@@ -226,6 +226,8 @@ def score_and_save(
     gsd = VARIANTS[variant].gsds[1]
     grounds, calibration = [], []
     for scene in load_scenes(data, [name for name in EVALUATION if (Path(data) / name).is_dir()]):
+        if scene.gsd > VARIANTS[variant].served[1]:
+            continue  # no image of such pixels comes to this card
         whole = resample(scene, gsd)
         train, evaluate = split(scene)
         grounds.append(prepare(scene, evaluate, network.halo, whole))
@@ -266,7 +268,7 @@ def write_card(
         stride=network.stride,
         licence="Apache-2.0",
         trained_on=tuple(name + PARTS.get(name, ("", ""))[0] for name in variant.shares),
-        evaluated_on=tuple(name + PARTS.get(name, ("", ""))[1] for name in EVALUATION),
+        evaluated_on=tuple(name + PARTS.get(name, ("", ""))[1] for name in EVALUATION if f"{name}.mask_iou" in figures),
         scores=figures,
         fails=FAILS[variant.card],
         weights={name: value.contiguous().cpu() for name, value in network.state_dict().items()},
