@@ -176,7 +176,8 @@ def test_the_card_names_what_it_was_trained_on(tmp_path: Path) -> None:
     from models.ternausnet import NARROW
 
     network = TernausNetV2(**NARROW, decoder_norm=True).eval().fold()  # type: ignore[arg-type]
-    instances_score.write_card(network, 7, {"banepa_np.f1": 0.5, "banepa_np.mask_iou": 0.6}, tmp_path, instances.VARIANTS["fine"])
+    figures = {"banepa_np.f1": 0.5, "banepa_np.mask_iou": 0.6}
+    instances_score.write_card(network, 7, figures, tmp_path, instances.VARIANTS["fine"])
     card = load_card("instances-narrow", tmp_path)
     assert (card.task, card.network, card.halo, card.stride, card.native_gsd) == ("mask", "ternausnet", 96, 16, 0.3)
     assert card.evaluated_on == ("banepa_np (northern block)",) and not set(card.trained_on) & set(card.evaluated_on)
