@@ -68,8 +68,11 @@ def load_card(name: str, folder: Path | None = None) -> ModelCard:
 
 
 def level_for(card: ModelCard, gsd: float) -> int:
-    """The pyramid level of a scene of `gsd` metres whose pixels are nearest (in log) to the card's own."""
-    return min(LEVELS, key=lambda level: (abs(math.log(gsd * level / card.native_gsd)), level))
+    """The pyramid level of a scene of `gsd` metres whose pixels are nearest (in log) to the card's own, of those
+    that the card may see where there are any."""
+    low, high = card.gsd
+    within = [level for level in LEVELS if low <= gsd * level <= high]
+    return min(within or LEVELS, key=lambda level: (abs(math.log(gsd * level / card.native_gsd)), level))
 
 
 def takes(card: ModelCard, bands: int) -> bool:
@@ -93,7 +96,7 @@ def fits(card: ModelCard, gsd: float, bands: int) -> bool:
 def select_card(task: str, gsd: float, bands: int, folder: Path | None = None) -> ModelCard:
     """The card for `task` on a scene of `gsd` metres and `bands` bands.
 
-    Nearest native GSD first, then one that sees every band, then preferred, then by name.
+    One that sees every band first, then the nearest native GSD, then preferred, then by name.
 
     SettingsError when none fits; it names the cards of that task with what each takes.
     """
@@ -101,10 +104,10 @@ def select_card(task: str, gsd: float, bands: int, folder: Path | None = None) -
     able = [card for card in cards if fits(card, gsd, bands)]
     if able:
 
-        def rank(card: ModelCard) -> tuple[float, bool, bool, str]:
+        def rank(card: ModelCard) -> tuple[bool, float, bool, str]:
             # Against the image's own pixels, not a level's: a coarse model on level 4 is no match for a fine image.
             distance = abs(math.log(gsd / card.native_gsd))
-            return distance, card.bands != bands, not card.extra.get("preferred", False), card.name
+            return card.bands != bands, distance, not card.extra.get("preferred", False), card.name
 
         return min(able, key=rank)
     known = "; ".join(f"{c.name} takes {c.bands} band(s) at {c.gsd[0]:g}-{c.gsd[1]:g} m" for c in cards)

@@ -33,7 +33,9 @@ def shared(
     aligner: Annotated[
         str | None, typer.Option(metavar="search|network|both", help="What moves the polygons; both.")
     ] = None,
-    roads: Annotated[bool | None, typer.Option("--roads", help="Look for open lines as roads.")] = None,
+    roads: Annotated[
+        bool | None, typer.Option("--roads", help="Look for open lines as roads; outlines near them move by both.")
+    ] = None,
     class_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column with each row's class: road, building.")
     ] = None,

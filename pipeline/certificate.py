@@ -32,6 +32,7 @@ def build(
     rows: Mapping[str, int] | None = None,
     grids: Mapping[str, TileGrid] | None = None,
     alignment: Mapping[str, Any] | None = None,
+    buildings: Mapping[str, Any] | None = None,
     seams: Mapping[str, Any] | None = None,
     borders: Mapping[str, Any] | None = None,
     identity: Mapping[str, Any] | None = None,
@@ -42,7 +43,8 @@ def build(
     `expected`: stage → the keys that should have a verdict; receipts of anything else are left out.
     `outputs`: file name → path of each deliverable (hashed here, in chunks). `rows`: what the row counts
     must be, e.g. {"cadaster_aligned.parquet": rows of the input}. `grids`: the grid of the stages whose
-    keys are its tiles, so that a reader can draw them. `alignment`, `seams`, `borders`: figures as stages gave them.
+    keys are its tiles, so that a reader can draw them. `alignment`, `buildings`, `seams`, `borders`: figures as
+    stages gave them.
     `complete` says that every verdict is ok, empty or nodata, that every output is there, and that rows agree.
     """
     newest = {(receipt.stage, receipt.key): receipt for receipt in receipts}
@@ -65,6 +67,7 @@ def build(
         "rows": dict(rows or {}),
         "outputs": files,
         "alignment": dict(alignment or {}),
+        "buildings": dict(buildings or {}),
         "seams": dict(seams or {}),
         "window_border": dict(borders or {}),
         "stages": stages,

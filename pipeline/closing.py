@@ -43,6 +43,7 @@ def close_run(job: Job, ledger: Ledger, phases: Sequence[Phase], seconds: float)
         rows=rows_of(job, ledger),
         grids={name: grid for name in expected if (grid := tile_grid(job, name)) is not None},
         alignment=alignment_figures(job, receipts),
+        buildings=building_figures(receipts),
         seams=seam_figures(receipts),
         borders={r.key: r.extra for r in receipts if r.stage == "border"},
         identity={"content": ledger.digest("ingest"), "weights": job.weights, "settings": job.identity},
@@ -141,6 +142,12 @@ def alignment_figures(job: Job, receipts: Sequence[Receipt]) -> dict[str, float 
         "rows_that_abstained": int(export.get("cadaster_aligned", {}).get("abstained", 0)),
         "folded_cells": sum(int(r.extra.get("folded", 0)) for r in receipts if r.stage == "displacement"),
     }
+
+
+def building_figures(receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """How many buildings were published, and how many were left out by which bounds."""
+    extra = next((r.extra for r in receipts if (r.stage, r.key) == ("export", "buildings")), {})
+    return {name: extra[name] for name in ("rows", "left_out", "min_area_m2", "min_score") if name in extra}
 
 
 def seam_figures(receipts: Sequence[Receipt]) -> dict[str, int]:

@@ -35,7 +35,7 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
         from pipeline.stages.split import HALO
 
         grid = job.grid(job.levels["mask"], HALO)
-        return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION, "outlines": job.outlines})
+        return Stage(name, grid, 1, "cpu", {"version": SPLIT_VERSION, **split_options(job)})
     if name == roads.PHASE:
         grid = job.grid(job.levels["roads"], job.halos["roads"])
         recipe = {"version": roads.VERSION, "weights": job.weights["roads"], "scene": scene}
@@ -49,6 +49,11 @@ def stage_of(job: Job, name: str, scene: str) -> Stage:
         "field": [align.CELL, align.SIGMAS, align.REACH, align.FILL_WEIGHT, align.EDGE_WEIGHT, align.EPSILON],
     }
     return Stage(name, job.grid(factor, job.halos["alignment"]), job.strides["alignment"], job.device, recipe)
+
+
+def split_options(job: Job) -> dict[str, str]:
+    """What of the settings decides how instances are drawn; nothing by default, as before there was a choice."""
+    return {} if job.outlines == "traced" else {"outlines": job.outlines}
 
 
 def grid_of(job: Job, stage: str) -> TileGrid | None:

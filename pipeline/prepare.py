@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,15 +32,12 @@ BYTES_PER_PIXEL = 12.0
 
 TASKS = {"align": "alignment", "classify": "coarse", "refine": "refiner", "split": "mask"}
 
-def nearest_level(gsd: float, native: float) -> int:
-    """Pyramid level whose pixels are nearest, as a ratio, to a card's native GSD (metres)."""
-    return min(LEVELS, key=lambda level: abs(math.log(gsd * level / native)))
-
-
 def choose_cards(
     settings: Settings, gsd: float, bands: int
 ) -> tuple[dict[str, ModelCard], dict[str, int]]:
     """A card for each stage that has a network, and the level it runs at; errors name the models that fit."""
+    from catalogs.cards import level_for
+
     cards: dict[str, ModelCard] = {}
     levels: dict[str, int] = {}
     for stage in settings.stages:
@@ -50,7 +46,7 @@ def choose_cards(
         task = TASKS[stage]
         card = _card_for(settings, stage, gsd, 1 if stage == "align" else bands)  # alignment looks at gray
         cards[task] = card
-        levels["mask" if stage == "split" else stage] = 1 if stage == "align" else nearest_level(gsd, card.native_gsd)
+        levels["mask" if stage == "split" else stage] = 1 if stage == "align" else level_for(card, gsd)
     return cards, levels
 
 
@@ -128,15 +124,16 @@ def prepare(settings: Settings) -> Job:
     raster.probe(header)
     grid = working.working_raster(header, MIN_GSD)
     cards, levels = choose_cards(settings, grid.gsd, grid.bands)
-    cadaster_source = ""
+    cadaster_source, notes = "", list(grid.notes)
     if settings.cadaster is not None:
         cadaster = polygons.read_cadaster(settings.cadaster, settings.cadaster_layer, settings.cadaster_crs)
         polygons.check_overlap(grid, cadaster)
         cadaster_source = cadaster.source_id
-        if "align" in settings.stages and (settings.roads or settings.class_column):
-            seen = polygons.road_rows(cadaster, settings.class_column)
-            if settings.roads and settings.aligner != "network" and seen.any():
+        if settings.roads:
+            if polygons.road_rows(cadaster, settings.class_column).any():
                 cards["roads"], levels["roads"] = road_card(settings, grid.gsd)
+            else:
+                notes.append(f"{settings.cadaster}: has no roads, so --roads changes nothing")
     alignment = cards.get("alignment")
     searches = plan_searches(grid.gsd) if "align" in settings.stages and settings.aligner != "network" else ()
     steps = steps_of(settings.aligner, alignment, grid.gsd) if alignment else ()
@@ -169,7 +166,7 @@ def prepare(settings: Settings) -> Job:
         copies=tuple(name for name in ("gpkg", "fgb") if getattr(settings, name)),
         sort=settings.sort,
         identity=settings.identity(),
-        notes=grid.notes,
+        notes=tuple(notes),
         move=settings.move,
         symmetry=settings.symmetry,
         outlines=settings.outlines,

@@ -68,7 +68,8 @@ class Settings(BaseSettings):
     """What moves the polygons: the evidence search, the learned chain over all scales, or one after the other."""
     roads: bool = False
     """Whether open lines (or those that `class_column` calls `road`) are looked for in the image by a network that
-    sees roads; they move with the outlines around them if not (docs/alignment.md)."""
+    sees roads; they move with the outlines around them if not. Both vote on one field, so that outlines near roads
+    move a little differently, too (docs/alignment.md)."""
     class_column: str | None = None
     """Column of the cadaster that says each row's class; every open line is a road if not given."""
     move: Move = "vertex"
@@ -120,6 +121,10 @@ class Settings(BaseSettings):
             raise ValueError("stages: refine needs classify; write classify,refine")
         if "align" in self.stages and not self.cadaster:
             raise ValueError("stages: align needs --cadaster POLYGONS")
+        if self.roads and ("align" not in self.stages or self.aligner == "network"):
+            raise ValueError("roads: are looked for by the search; take --stages align and --aligner both or search")
+        if self.class_column and not self.roads:
+            raise ValueError("class_column: says which rows are roads, so it needs --roads")
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -140,11 +145,13 @@ class Settings(BaseSettings):
     def difference(self, stored: Mapping[str, Any]) -> list[str]:
         """What differs from another run's `identity`, a line a field: `tile: 1024 there, 512 now`."""
         mine = self.identity()
-        keys = sorted(mine.keys() | stored.keys())
+        # A folder from before a setting was there ran by what is now its default.
+        defaults = {key: field.get_default() for key, field in type(self).model_fields.items() if key in mine}
+        there = {**defaults, **stored}
         return [
-            f"{key}: {stored.get(key)!r} there, {mine.get(key)!r} now"
-            for key in keys
-            if stored.get(key) != mine.get(key)
+            f"{key}: {there.get(key)!r} there, {mine.get(key)!r} now"
+            for key in sorted(mine.keys() | there.keys())
+            if there.get(key) != mine.get(key)
         ]
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pipeline import tasks_align
 from pipeline.grid import TileGrid
 from pipeline.job import Job
-from pipeline.job_stages import SPLIT_VERSION, grid_of, scaled, stage_of
+from pipeline.job_stages import SPLIT_VERSION, grid_of, scaled, split_options, stage_of
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.scene import BLOCK
 from pipeline.stage import Phase, Stage, Task
@@ -121,7 +121,7 @@ def _large(job: Job, ledger: Ledger) -> Iterator[Task]:
         said = {"first": component.first, "box": [box.y0, box.x0, box.height, box.width]}
         said |= {"area": component.area, "windowed": component.windowed}
         masks = states_of(ledger, "mask", grid, box.grow(reach))
-        print_ = fingerprint("split-large", SPLIT_VERSION, job.outlines, said, masks)
+        print_ = fingerprint("split-large", SPLIT_VERSION, *split_options(job).values(), said, masks)
         yield Task("split-large", component.key, print_, payload={"component": said})
 
 

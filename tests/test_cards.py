@@ -89,6 +89,17 @@ def test_selection_is_by_task_gsd_and_bands(tmp_path: Path) -> None:
         cards.select_card("refiner", 0.3, 3, tmp_path)
 
 
+def test_between_two_cards_there_is_no_gap_and_bands_go_first(tmp_path: Path) -> None:
+    make(tmp_path, "fine", gsd=(0.2, 0.6), native_gsd=0.3)
+    coarse = make(tmp_path, "coarse", gsd=(0.6, 1.2), native_gsd=1.0)
+    for gsd in (0.61, 0.7, 0.85, 1.0, 1.2):  # level 2 would be nearer to 1 m, but beyond what the card may see
+        assert cards.select_card("mask", gsd, 3, tmp_path).name == "coarse"
+        assert cards.level_for(coarse, gsd) == 1
+    make(tmp_path, "eight", bands=8, gsd=(0.2, 1.2), native_gsd=0.3)
+    make(tmp_path, "gray", bands=1, gsd=(0.2, 1.2), native_gsd=0.9)
+    assert cards.select_card("mask", 0.9, 8, tmp_path).name == "eight"
+
+
 def test_bad_numbers_are_named(tmp_path: Path) -> None:
     problems = cards.verify_card(make(tmp_path, halo=10, native_gsd=9.0, scores={}))
     assert len(problems) == 3

@@ -127,6 +127,23 @@ def test_identity_does_not_depend_on_how_a_path_is_written(monkeypatch: pytest.M
     assert load(**{**GIVEN, "image": "s3://bucket/a.tif"}).identity()["image"] == "s3://bucket/a.tif"
 
 
+def test_a_folder_from_before_a_setting_was_there_goes_on() -> None:
+    mine = load(**GIVEN)
+    older = {key: value for key, value in mine.identity().items() if key not in ("outlines", "roads", "min_score")}
+    assert mine.difference(older) == []
+    assert load(**GIVEN, outlines="regular").difference(older) == ["outlines: 'traced' there, 'regular' now"]
+
+
+def test_roads_are_refused_where_nothing_looks_for_them() -> None:
+    for given, said in (
+        ({"roads": True, "aligner": "network"}, "roads: .*--aligner both or search"),
+        ({"roads": True, "stages": "split"}, "roads: .*--stages align"),
+        ({"class_column": "kind"}, "--class-column: .*needs --roads"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            load(**GIVEN, **given)
+
+
 def test_every_field_is_sorted_into_a_class() -> None:
     fields = set(Settings.model_fields)
     assert fields >= EXECUTION | GRID

@@ -51,6 +51,38 @@ def test_regular_outlines_for_any_grid(core: int, halo: int, seed: int, spread: 
     check(part)
 
 
+def walls(seed: int) -> np.ndarray:
+    """Scores (2, h, w) of houses with thin walls and courtyards, some within each other, under a grain of noise."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(60, 160)), int(rng.integers(60, 160)))
+    mask = np.zeros(shape, np.bool_)
+    for _ in range(int(rng.integers(4, 25))):
+        height, width = rng.integers(3, 60, 2)
+        top, left = rng.integers(0, shape[0]), rng.integers(0, shape[1])
+        mask[top : top + height, left : left + width] = True
+        if min(height, width) > 8:
+            a, b = rng.integers(1, 4, 2)
+            mask[top + a : top + height - a, left + b : left + width - b] = False
+            if rng.random() < 0.5:
+                mask[top + a + 2 : top + height - a - 2, left + b + 2 : left + width - b - 2] = True
+    mask ^= rng.random(shape) < 0.01 * rng.integers(0, 4)
+    scores = np.zeros((2, *shape), np.uint8)
+    scores[0] = np.where(mask, rng.integers(150, 255, shape), rng.integers(0, 100, shape))
+    for _ in range(int(rng.integers(0, 8))):
+        scores[1][:, int(rng.integers(0, shape[1]))] = 255
+    return scores
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10**6), core=st.integers(20, 70), halo=st.integers(0, 60))
+def test_thin_noisy_walls_stay_valid_and_the_same_for_every_tiling(seed: int, core: int, halo: int) -> None:
+    scores = walls(seed)
+    valid = np.ones(scores.shape[1:], np.bool_)
+    part = whole(scores, valid, outlines="regular", min_pixels=12)
+    assert_equal(tiled(scores, valid, core, halo, outlines="regular", min_pixels=12), part)
+    check(part)
+
+
 def test_what_differs_from_the_simplified_is_the_geometry_alone() -> None:
     shape = (90, 100)
     scores, valid = blobs(shape, 11), holes(shape, 12)

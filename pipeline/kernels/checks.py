@@ -88,6 +88,9 @@ def turned(arcs: Any, out_x: Any, out_y: Any, offsets: Any, regular: Any, bad: A
         for i in range(begin, end):
             e = arcs.ends[i]
             arc = e >> 1
+            if offsets[arc + 1] - offsets[arc] < 2:  # shrunk to a point: `bad` already, and without a direction
+                some = False
+                break
             some |= regular[arc]
             here, there = arcs.offsets[arc], arcs.offsets[arc] + 1
             at, to = offsets[arc], offsets[arc] + 1

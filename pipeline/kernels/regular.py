@@ -195,6 +195,9 @@ def regularise(
             gone = np.flatnonzero(there != home)
             bad = np.isin(piece, gone)
             bad[hit[gone][hit[gone] >= 0]] = True
+            if gone.size and not (bad & regular).any():  # it was walls already given up that it went through
+                faces = np.concatenate([home[gone], there[gone]])
+                bad |= np.isin(arcs.face, faces[faces >= 0]).any(axis=1)
         bad &= regular
         if not bad.any():
             break

@@ -1,7 +1,7 @@
 """Evidence for roads: a network sees where the middle of a road runs, and the search goes by that.
 
 An outline lies on an edge of the image; a centre line lies midway between two that may be a lane or ten apart, dirt
-or asphalt, lighter or darker than what is beside them. So a network (models/line_unet.py) says for every pixel of one
+or asphalt, lighter or darker than what is beside them. So a network (models/line_reader.py) says for every pixel of one
 level how near it is to the middle of a road, once a scene, whatever the cadaster. Lines then vote in the same
 searches as outlines do, by what that map shows under each of their pixels. Along a line all shifts are alike: of
 shifts that fit alike the shortest is taken (PRIOR), and neighbouring roads of another direction say the rest.
