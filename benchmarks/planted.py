@@ -12,6 +12,7 @@ start (imports, compiled kernels, one tile). Memory is RssAnon, sampled every 2 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -32,8 +33,8 @@ BLOCK = 5 * TILE
 """Side of what is drawn at once, px: whole shards."""
 
 
-def plant(folder: Path, size: int, kind: str) -> None:
-    """A run of `size` × `size` px at 0.3 m that has scores and nothing else."""
+def plant(folder: Path, size: int, kind: str, tile: int = TILE) -> None:
+    """A run of `size` × `size` px at 0.3 m, in tiles of `tile` px, that has scores and nothing else."""
     import rasterio
 
     from pipeline import arrays, job, prepare, store
@@ -46,7 +47,7 @@ def plant(folder: Path, size: int, kind: str) -> None:
     place = rasterio.Affine(0.3, 0, 340_000, 0, -0.3, 3_060_000)
     with rasterio.open(image, "w", **profile, transform=place, tiled=True, sparse_ok=True):
         pass
-    said = load(image=str(image), out=folder / "out", stages=("split",), tile=TILE, device="cpu")
+    said = load(image=str(image), out=folder / "out", stages=("split",), tile=tile, device="cpu")
     made = prepare.prepare(said)
     made = replace(made, levels={**made.levels, "mask": 1})
     Path(made.folder).mkdir()
@@ -93,7 +94,7 @@ def watched(peak: list[int]) -> Iterator[None]:
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Split and export a planted run; seconds (wall and CPU), buildings, and peak memory in bytes."""
+    """Split and export a planted run; seconds (wall and CPU), buildings, their file's sha256, and peak bytes."""
     from pipeline import kernels
     from pipeline.job import read_job
     from pipeline.stages import split
@@ -140,6 +141,7 @@ def run(folder: Path) -> dict[str, Any]:
         "pixels": job.shape[0] * job.shape[1],
         "buildings": exported["extra"]["rows"],
         "large": len(large),
+        "sha256": hashlib.sha256((Path(out) / "buildings.parquet").read_bytes()).hexdigest(),
         "seconds": seconds,
         "peak_bytes": max(peaks),
         "grown_bytes": max(peaks) - before,
@@ -148,10 +150,11 @@ def run(folder: Path) -> dict[str, Any]:
     }
 
 
-def measured(folder: Path, size: int, kind: str) -> dict[str, Any]:
+def measured(folder: Path, size: int, kind: str, tile: int = TILE) -> dict[str, Any]:
     """Plant and run a scene, each in a process of its own; `folder` must not exist."""
     module = [sys.executable, "-m", "benchmarks.planted"]
-    subprocess.run([*module, "plant", str(folder), "--size", str(size), "--input", kind], check=True)
+    said = ["--size", str(size), "--input", kind, "--tile", str(tile)]
+    subprocess.run([*module, "plant", str(folder), *said], check=True)
     done = subprocess.run([*module, "run", str(folder)], check=True, stdout=subprocess.PIPE, text=True)
     return {"input": kind, "side": size, **json.loads(done.stdout.splitlines()[-1])}
 
@@ -162,9 +165,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", type=int, default=5000)
     parser.add_argument("--input", choices=HARD, default="city")
+    parser.add_argument("--tile", type=int, default=TILE)
     options = parser.parse_args()
     if options.what == "plant":
-        plant(options.folder, options.size, options.input)
+        plant(options.folder, options.size, options.input, options.tile)
     else:
         print(json.dumps(run(options.folder)))
 
