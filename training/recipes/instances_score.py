@@ -289,7 +289,7 @@ FAILS = {
         "trained for 25 minutes of one core from the weights for 0.3 m",
         "instances were scored on finer scenes brought to 1 m; the one real scene of 1 m with buildings told apart is "
         "missing, so on Massachusetts the mask alone is scored, and attached houses were labelled as one there",
-        "houses under 8 m, sheds and ruins: a few pixels each, mostly missed (recall .33 on Zanzibar, .2 on Catanduanes)",
+        "houses under 8 m, sheds, ruins: a few pixels each, mostly missed (recall .33 on Zanzibar, .2 on Catanduanes)",
         "suburbs under trees are found in part (mask IoU .41 on massachusetts_us_b)",
     ),
 }
