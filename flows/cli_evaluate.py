@@ -55,7 +55,7 @@ def evaluate(
         for option in (name for name, value in own[verb].items() if value not in (None, [])):
             raise SettingsError(f"{option}: is for {verb}; leave it out")
     if plot is not None:
-        from flows.evaluate_plot import check_suffix
+        from flows.svg import check_suffix
 
         check_suffix(plot)
     if what == "instances":

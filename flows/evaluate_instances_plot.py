@@ -6,8 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from flows.evaluate_plot import FONT, check_suffix
-from pipeline.errors import SettingsError
+from flows.svg import document, save, text_at
 from pipeline.report.charts import GRID, INK, MUTED
 
 WIDTH, HEIGHT = 760, 460
@@ -20,11 +19,7 @@ MOST = len(COLOURS)
 
 def write_plot(path: Path, found: dict[str, Any]) -> None:
     """Write the curves of `evaluate_instances.report` to `path`. Raises SettingsError where that cannot be."""
-    check_suffix(path)
-    try:
-        path.write_text(iou_svg(found), encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"--plot {path}: cannot be written ({error.strerror}); name a file in a folder") from None
+    save(path, iou_svg(found))
 
 
 def iou_svg(found: dict[str, Any]) -> str:
@@ -42,7 +37,7 @@ def iou_svg(found: dict[str, Any]) -> str:
             curves += [(name, each["by_iou"]["f1"]) for name, each in cities.items()]
     parts = [
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 30, title, INK, size=18, weight=600), _text(LEFT, 52, under, MUTED, size=13), *_axes(),
+        text_at(LEFT, 30, title, INK, size=18, weight=600), text_at(LEFT, 52, under, MUTED, size=13), *_axes(),
     ]  # fmt: skip
     for i, (name, shares) in enumerate(curves):
         points = " ".join(f"{_x(at):.1f},{_y(share):.1f}" for at, share in zip(found["mean"]["by_iou"]["iou"], shares,
@@ -52,12 +47,9 @@ def iou_svg(found: dict[str, Any]) -> str:
             f'<polyline points="{points}" fill="none" stroke="{COLOURS[i]}" stroke-width="{wide}" '
             f'stroke-linejoin="round"><title>{escape(name)}</title></polyline>',
             f'<path d="M{RIGHT + 16} {y}h24" stroke="{COLOURS[i]}" stroke-width="{wide}" fill="none"/>',
-            _text(RIGHT + 48, y + 4.5, f"{name[:14]} {shares[0]:.3f}", INK, size=13),
+            text_at(RIGHT + 48, y + 4.5, f"{name[:14]} {shares[0]:.3f}", INK, size=13),
         ]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'role="img" {FONT}><title>{escape(title)}; {escape(under)}</title>{"".join(parts)}</svg>\n'
-    )
+    return document(parts, WIDTH, HEIGHT, f"{title}; {under}")
 
 
 def _axes() -> list[str]:
@@ -66,14 +58,14 @@ def _axes() -> list[str]:
     for percent in range(0, 101, 20):
         y = _y(percent / 100)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="{GRID}"/>')
-        parts.append(_text(LEFT - 10, y + 4, f"{percent / 100:g}", MUTED, "end"))
+        parts.append(text_at(LEFT - 10, y + 4, f"{percent / 100:g}", MUTED, "end"))
     for percent in range(50, 96, 5):
         x = _x(percent / 100)
         parts.append(f'<path d="M{x:.1f} {TOP}V{BOTTOM}" stroke="{GRID}"/>')
-        parts.append(_text(x, BOTTOM + 20, f"{percent / 100:g}", MUTED, "middle"))
+        parts.append(text_at(x, BOTTOM + 20, f"{percent / 100:g}", MUTED, "middle"))
     parts.append(f'<path d="M{LEFT} {TOP}H{RIGHT}M{LEFT} {BOTTOM}H{RIGHT}" stroke="{INK}"/>')
-    parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 44, "IoU from which a building counts as found", INK, "middle", 13))
-    return parts
+    under = "IoU from which a building counts as found"
+    return [*parts, text_at((LEFT + RIGHT) / 2, BOTTOM + 44, under, INK, "middle", 13)]
 
 
 def _x(iou: float) -> float:
@@ -82,12 +74,3 @@ def _x(iou: float) -> float:
 
 def _y(share: float) -> float:
     return BOTTOM - share * (BOTTOM - TOP)
-
-
-def _text(
-    x: float, y: float, text: str, colour: str, anchor: str = "start", size: int = 12, weight: int = 400
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" '
-        f'fill="{colour}">{escape(text)}</text>'
-    )

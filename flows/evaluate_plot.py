@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from html import escape
 from math import log2
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import SettingsError
+from flows.svg import document, save, text_at
 from pipeline.report.charts import GRID, INK, MUTED, number
 
 WIDTH, HEIGHT = 760, 500
 LEFT, RIGHT, TOP, BOTTOM = 72, 736, 108, 436
 COLOURS = {"before": "#e8562a", "after": "#0f7682"}
 DASHES = {"before": ' stroke-dasharray="7 4"', "after": ""}
-FONT = "font-family=\"system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\""
-
-
-def check_suffix(path: Path) -> None:
-    """SettingsError unless the plot can be written as what its name says."""
-    if path.suffix.lower() != ".svg":
-        raise SettingsError(f"--plot {path}: plots are written as SVG only; name it {path.with_suffix('.svg').name}")
 
 
 def write_plot(path: Path, found: dict[str, Any]) -> None:
     """Write the curves of `evaluate_alignment.report` to `path`. Raises SettingsError where that cannot be."""
-    check_suffix(path)
-    try:
-        path.write_text(accuracy_svg(found), encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"--plot {path}: cannot be written ({error.strerror}); name a file in a folder") from None
+    save(path, accuracy_svg(found))
 
 
 def accuracy_svg(found: dict[str, Any]) -> str:
@@ -46,19 +34,15 @@ def accuracy_svg(found: dict[str, Any]) -> str:
     )
     parts = [
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 30, "Accuracy of the alignment", INK, size=18, weight=600),
-        _text(LEFT, 52, under, MUTED, size=13),
+        text_at(LEFT, 30, "Accuracy of the alignment", INK, size=18, weight=600),
+        text_at(LEFT, 52, under, MUTED, size=13),
         *_axes(x, low, high, found["gsd_m"]),
     ]
     for name, figures in series.items():
         parts += _curve(name, figures, x)
     parts += _legend(series)
     label = "; ".join(f"{name}: median {each['median_px']:.2f} px" for name, each in series.items())
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'role="img" {FONT}><title>Share of vertices within a distance of their true place; {escape(label)}</title>'
-        f"{''.join(parts)}</svg>\n"
-    )
+    return document(parts, WIDTH, HEIGHT, f"Share of vertices within a distance of their true place; {label}")
 
 
 def _axes(x: Any, low: float, high: float, gsd: float) -> list[str]:
@@ -67,21 +51,21 @@ def _axes(x: Any, low: float, high: float, gsd: float) -> list[str]:
     for percent in range(0, 101, 20):
         y = _y(percent / 100)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="{GRID}"/>')
-        parts.append(_text(LEFT - 10, y + 4, f"{percent} %", MUTED, "end"))
+        parts.append(text_at(LEFT - 10, y + 4, f"{percent} %", MUTED, "end"))
     distance = low
     while distance <= high:
         parts.append(f'<path d="M{x(distance):.1f} {TOP}V{BOTTOM}" stroke="{GRID}"/>')
         parts.append(f'<path d="M{x(distance):.1f} {BOTTOM}v5" stroke="{INK}"/>')
-        parts.append(_text(x(distance), BOTTOM + 20, f"{distance:g}", MUTED, "middle"))
+        parts.append(text_at(x(distance), BOTTOM + 20, f"{distance:g}", MUTED, "middle"))
         distance *= 2
     for metres in round_ticks(low * gsd, high * gsd):
         parts.append(f'<path d="M{x(metres / gsd):.1f} {TOP}v-5" stroke="{INK}"/>')
-        parts.append(_text(x(metres / gsd), TOP - 10, f"{metres:g}", MUTED, "middle"))
+        parts.append(text_at(x(metres / gsd), TOP - 10, f"{metres:g}", MUTED, "middle"))
     parts.append(f'<path d="M{LEFT} {TOP}H{RIGHT}M{LEFT} {BOTTOM}H{RIGHT}" stroke="{INK}"/>')
-    parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 42, "distance, px (each step doubles it)", INK, "middle", 13))
-    parts.append(_text((LEFT + RIGHT) / 2, TOP - 30, "distance, m", INK, "middle", 13))
+    parts.append(text_at((LEFT + RIGHT) / 2, BOTTOM + 42, "distance, px (each step doubles it)", INK, "middle", 13))
+    parts.append(text_at((LEFT + RIGHT) / 2, TOP - 30, "distance, m", INK, "middle", 13))
     middle = (TOP + BOTTOM) / 2
-    turned = _text(22, middle, "vertices within that distance", INK, "middle", 13)
+    turned = text_at(22, middle, "vertices within that distance", INK, "middle", 13)
     return [*parts, f'<g transform="rotate(-90 22 {middle:g})">{turned}</g>']
 
 
@@ -118,18 +102,9 @@ def _legend(series: dict[str, Any]) -> list[str]:
             f'<circle cx="{left + 17}" cy="{y}" r="4" fill="{COLOURS[name]}"/>'
         )
         median = f"{name}: median {figures['median_px']:.2f} px, {figures['median_m']:.2f} m"
-        parts.append(_text(left + 44, y + 4.5, median, INK, size=13))
+        parts.append(text_at(left + 44, y + 4.5, median, INK, size=13))
     return parts
 
 
 def _y(share: float) -> float:
     return BOTTOM - share * (BOTTOM - TOP)
-
-
-def _text(
-    x: float, y: float, text: str, colour: str, anchor: str = "start", size: int = 12, weight: int = 400
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" '
-        f'fill="{colour}">{escape(text)}</text>'
-    )
