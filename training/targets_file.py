@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError, ResurveyError, SettingsError
 from pipeline.ragged import offsets_of, ranges
 from training.targets import label_image, mask_and_touching
+from training.vectors import read_vectors
 
 WINDOW = 2048
 """Side of what is computed at once, px."""
@@ -88,18 +89,9 @@ def _windows(
 
 def _read(path: Path, crs: Any) -> NDArray[Any]:
     """Polygonal geometries of a layer in `crs`, repaired; rows without area left out."""
-    import geopandas
     import shapely
 
-    try:
-        frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
-    except Exception as error:  # each reader has its own
-        said = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as polygons ({said})") from None
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise InputError(f"{path}: has no geometries; give a vector file")
-    if frame.crs is None:
-        raise InputError(f"{path}: has no CRS; write it again with one")
+    frame = read_vectors(path)
     shapes = shapely.force_2d(np.asarray(frame.geometry.to_crs(crs).array))
     shapes = shapes[~shapely.is_missing(shapes)]
     if not np.isfinite(shapely.get_coordinates(shapes)).all():
