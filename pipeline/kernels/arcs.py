@@ -60,7 +60,7 @@ def junctions(points: Any, offsets: Any, count: int) -> Any:
 
 
 @kernel
-def _pieces(points: Any, offsets: Any, junction: Any) -> Any:
+def pieces(points: Any, offsets: Any, junction: Any) -> Any:
     """Each ring cut at junctions: pieces of a ring, first place, edges, whether forwards, and a key for its arc.
 
     An arc runs from its smaller end, a ring without junctions from its smallest point, so that neither the
@@ -113,7 +113,7 @@ def _lay(points: Any, offsets: Any, ring_of: Any, place: Any, edges: Any, forwar
 def arcs_of(x: Floats, y: Floats, points: Ints, offsets: Ints, polygon_offsets: Ints) -> Arcs:
     """The graph of noded rings: `points` numbers into `x`, `y`, not closed, ring by ring (see `simplify.noded`)."""
     junction = junctions(points, offsets, x.size)
-    place, edges, forward, key, walk_offsets = _pieces(points, offsets, junction)
+    place, edges, forward, key, walk_offsets = pieces(points, offsets, junction)
     ring_of = np.repeat(np.arange(offsets.size - 1), np.diff(walk_offsets))
     _, one, arc = np.unique(key, return_index=True, return_inverse=True)
     laid, laid_offsets = _lay(points, offsets, ring_of[one], place[one], edges[one], forward[one])

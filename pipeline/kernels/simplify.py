@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels.arcs import junctions
+from pipeline.kernels.arcs import junctions, pieces
 from pipeline.kernels.components import grown
 from pipeline.kernels.conflicts import conflicts
 from pipeline.kernels.jit import kernel, plain
@@ -60,41 +60,25 @@ def _node(ids: Any, ring_offsets: Any, x: Any, y: Any, by_y: Any, rank_y: Any, o
 
 @kernel
 def _chains(points: Any, offsets: Any, junction: Any) -> Any:
-    """Every chain once: its points with both ends, offsets, and the chain of each point inside one.
-
-    A chain runs from its smaller end, a ring without junctions from its smallest point, so that neither
-    the order of the rings nor their direction matters.
-    """
+    """Every chain once, as `arcs.pieces` cuts them: its points with both ends, offsets, and the chain of each point
+    inside one."""
+    place, edges, forward, _, piece_offsets = pieces(points, offsets, junction)
     chain_of = np.full(junction.size, -1, np.int64)
     out, out_offsets = np.empty(2 * points.size + 1, np.int64), np.zeros(points.size + 1, np.int64)
     n, chains = 0, 0
     for ring in range(offsets.size - 1):
         base, size = offsets[ring], offsets[ring + 1] - offsets[ring]
-        start, smallest = -1, 0
-        for i in range(size):
-            if junction[points[base + i]] and start < 0:
-                start = i
-            if points[base + i] < points[base + smallest]:
-                smallest = i
-        start = smallest if start < 0 else start
-        i = start
-        while i < start + size:
-            j = i + 1
-            while j < start + size and not junction[points[base + j % size]]:
-                j += 1
-            inside = points[base + (i + 1) % size]
-            if j == i + 1 or chain_of[inside] < 0:
-                a, b = points[base + i % size], points[base + j % size]
-                before_b = points[base + (j - 1) % size]
-                forward = a < b or (a == b and inside <= before_b)
-                for k in range(j - i + 1):
-                    out[n + k] = points[base + (i + k if forward else j - k) % size]
-                for k in range(1, j - i):
-                    chain_of[out[n + k]] = chains
-                n += j - i + 1
-                chains += 1
-                out_offsets[chains] = n
-            i = j
+        for piece in range(piece_offsets[ring], piece_offsets[ring + 1]):
+            i, count = place[piece], edges[piece]
+            if count > 1 and chain_of[points[base + (i + 1) % size]] >= 0:
+                continue
+            for k in range(count + 1):
+                out[n + k] = points[base + (i + (k if forward[piece] else count - k)) % size]
+            for k in range(1, count):
+                chain_of[out[n + k]] = chains
+            n += count + 1
+            chains += 1
+            out_offsets[chains] = n
     return out[:n], out_offsets[: chains + 1], chain_of
 
 
