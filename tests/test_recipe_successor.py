@@ -65,7 +65,7 @@ def test_the_truth_lies_on_the_image_and_vertices_on_outlines(prepared: patches.
 def test_few_polygons_are_left_in_some_pairs(prepared: patches.PreparedScene) -> None:
     rng = np.random.default_rng(0)
     polygons = [[np.zeros((5, 2))]] * 200
-    left = np.array([len(patches_successor._dropped(polygons, rng)) for _ in range(300)]) / 200
+    left = np.array([len(patches_successor.drop_some(polygons, rng)) for _ in range(300)]) / 200
     sparse = left < 0.2
     assert sparse.mean() == pytest.approx(patches_successor.SPARSE, abs=0.08)
     assert left[sparse].mean() == pytest.approx(patches_successor.KEPT, abs=0.02)

@@ -91,7 +91,7 @@ def prepare(
 
 def draw(rings: list[list[Array]], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Cadaster raster of polygons (each a list of rings, px): 1 on outlines, 0.5 inside, 0 elsewhere."""
-    fixed = [[_fixed(ring) for ring in polygon] for polygon in rings]
+    fixed = [[fixed_point(ring) for ring in polygon] for polygon in rings]
     fill = np.zeros(shape, np.uint8)
     for polygon in fixed:
         cv2.fillPoly(fill, polygon, 1, shift=4)  # a polygon at a time: even-odd within it, union over them
@@ -105,7 +105,7 @@ def class_weights(rings: list[list[Array]], raster: NDArray[np.float32]) -> NDAr
     """Loss weights by pixel class of the cadaster as drawn: 3 px around outlines and vertices."""
     weight = np.where(raster > 0, np.float32(FILL), np.float32(BACKGROUND))
     flat = [ring for polygon in rings for ring in polygon]
-    cv2.polylines(weight, [_fixed(ring) for ring in flat], True, EDGE, thickness=3, shift=4)
+    cv2.polylines(weight, [fixed_point(ring) for ring in flat], True, EDGE, thickness=3, shift=4)
     if flat:
         cells = np.floor(np.concatenate(flat)).astype(np.int64)
         for dy in (-1, 0, 1):
@@ -116,7 +116,7 @@ def class_weights(rings: list[list[Array]], raster: NDArray[np.float32]) -> NDAr
     return weight
 
 
-def _fixed(ring: Array) -> NDArray[np.int32]:
+def fixed_point(ring: Array) -> NDArray[np.int32]:
     """Corner-origin px as OpenCV's fixed point with pixel centres at integers."""
     return np.round((ring - 0.5) * 16).astype(np.int32).reshape(-1, 1, 2)
 
@@ -151,10 +151,10 @@ def cut(
     inner = slice(halo, halo + output)
     axis = np.arange(halo, halo + output) + 0.5
     target = np.moveaxis(displacement(np.stack(np.meshgrid(axis, axis), axis=-1)), -1, 0).astype(np.float32)
-    image, truth = _photometric(seen.gray, rng), draw(seen.true, (side, side))
+    image, truth = photometric(seen.gray, rng), draw(seen.true, (side, side))
 
     def patch(sign: float) -> Patch:
-        displaced = _displaced(kept, lambda xy: sign * displacement(xy))
+        displaced = displace(kept, lambda xy: sign * displacement(xy))
         cadaster = draw(displaced, (side, side))
         weight = class_weights(displaced, cadaster)[inner, inner] * seen.counts[inner, inner]
         return Patch(image, cadaster, truth, np.float32(sign) * target, weight, seen.counts.astype(np.float32))
@@ -208,7 +208,7 @@ def look(
     smooth = nearest if exact else cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
     gray = cv2.warpAffine(scene.gray[level], matrix, (side, side), flags=smooth)
     counts = cv2.warpAffine(scene.counts[level], matrix, (side, side), flags=nearest)
-    near = _rings_near(scene, centre, side * factor * 0.75)
+    near = rings_near(scene, centre, side * factor * 0.75)
     true = [[(ring - centre) @ rotation / factor + side / 2 for ring in polygon] for polygon in near]
     return Seen(np.asarray(gray), np.asarray(counts), true, factor)
 
@@ -227,7 +227,7 @@ def moved_off(
     return lambda xy: signs * field(xy * factor + origin) + shift
 
 
-def _photometric(gray: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+def photometric(gray: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
     """Gray in 0..1 with brightness +-.1, contrast .8-1.25 and, for a third, noise; nodata stays 0."""
     image = gray.astype(np.float32) / 255
     image = (image - 0.4) * np.exp(rng.uniform(-0.22, 0.22)) + 0.4 + rng.uniform(-0.1, 0.1)
@@ -238,7 +238,7 @@ def _photometric(gray: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
     return image
 
 
-def _rings_near(scene: PreparedScene, centre: Array, radius: float) -> list[list[Array]]:
+def rings_near(scene: PreparedScene, centre: Array, radius: float) -> list[list[Array]]:
     b = scene.bounds
     near = (b[:, 0] < centre[0] + radius) & (b[:, 2] > centre[0] - radius)
     near &= (b[:, 1] < centre[1] + radius) & (b[:, 3] > centre[1] - radius)
@@ -251,7 +251,7 @@ def _rings_near(scene: PreparedScene, centre: Array, radius: float) -> list[list
     ]
 
 
-def _displaced(polygons: list[list[Array]], displacement: object) -> list[list[Array]]:
+def displace(polygons: list[list[Array]], displacement: object) -> list[list[Array]]:
     """Polygons moved off so that drawn + displacement(drawn) is where they were; one fixed point for all."""
     flat = [ring for polygon in polygons for ring in polygon]
     if not flat:

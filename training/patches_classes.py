@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.kernels.lines import strips
 from training.chips import LabelledScene
 from training.deform import GaussianField
-from training.patches import PreparedScene, _displaced, _photometric, class_weights, draw, prepare
+from training.patches import PreparedScene, class_weights, displace, draw, photometric, prepare
 from training.patches_successor import look, moved_off
 
 Array = NDArray[np.float64]
@@ -160,7 +160,7 @@ def cut_classes(
     counts = views[0].counts.astype(np.float32)
     drawn, weight, across = [], [], []
     for sign in (1.0, -1.0):
-        moved = [_displaced(polygons, lambda xy, sign=sign: sign * shift(xy)) for polygons in kept]
+        moved = [displace(polygons, lambda xy, sign=sign: sign * shift(xy)) for polygons in kept]
         drawn.append(np.stack([rasters(polygons, side)[0] for polygons in moved]))
         buildings, roads = moved
         known_all = class_weights(buildings, drawn[-1][0]) if buildings else np.zeros_like(counts)  # see `across`
@@ -169,7 +169,7 @@ def cut_classes(
         across.append((_normals(edges, side) * counts)[inner])
     known = np.array(scene.known, np.float32)[:, None, None]
     return ClassPair(
-        image=_photometric(views[0].gray, rng),
+        image=photometric(views[0].gray, rng),
         truth=np.stack([rasters(view.true, side)[0] for view in views]),
         seen=known * counts,
         drawn=np.stack(drawn),

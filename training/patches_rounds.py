@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.deform import GaussianField, undo
-from training.patches import PreparedScene, _fixed, _photometric, draw, look, moved_off
-from training.patches_successor import Pair, _dropped, _marked, to_batch
+from training.patches import PreparedScene, draw, fixed_point, look, moved_off, photometric
+from training.patches_successor import Pair, drop_some, marks_of, to_batch
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def cut_own(
     seen = look(scene, rng, output, side, coarsest=coarsest, finest=finest)
     displacement = moved_off(field, rng, side, seen.factor)
     true = seen.true
-    kept = _dropped(true, rng)
+    kept = drop_some(true, rng)
     deviation = OWN_PX * rng.random() * (rng.random() >= ALIKE)
     own = deviation * rng.standard_normal((len(kept), 2))
     axis = np.arange(halo, halo + output) + 0.5
@@ -61,10 +61,10 @@ def cut_own(
         for sign, polygons in zip((1.0, -1.0), placed[1:], strict=True)
     ]
     pair = Pair(
-        image=_photometric(seen.gray, rng),
+        image=photometric(seen.gray, rng),
         counts=seen.counts.astype(np.float32),
         drawn=np.stack([draw(polygons, (side, side)) for polygons in placed]),
-        vertices=np.stack([_marked(polygons, side) for polygons in placed]),
+        vertices=np.stack([marks_of(polygons, side) for polygons in placed]),
         target=targets[0],
     )
     return pair, targets[1]
@@ -91,7 +91,7 @@ def _painted(polygons: list[list[Array]], own: Array, side: int) -> NDArray[np.f
     """Own shifts (2, side, side) on the pixels of each polygon's fill, edge and vertices; 0 elsewhere."""
     canvas = np.zeros((side, side, 2), np.float32)
     for polygon, (dx, dy) in zip(polygons, own, strict=True):
-        rings, colour = [_fixed(ring) for ring in polygon], (float(dx), float(dy))
+        rings, colour = [fixed_point(ring) for ring in polygon], (float(dx), float(dy))
         cv2.polylines(canvas, rings, True, colour, thickness=3, shift=4)
         cv2.fillPoly(canvas, rings, colour, shift=4)
     return np.moveaxis(canvas, -1, 0)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.successor_unet import mark_vertices, polygon_rasters
 from training.deform import GaussianField
-from training.patches import PreparedScene, _displaced, _photometric, draw, look, moved_off
+from training.patches import PreparedScene, displace, draw, look, moved_off, photometric
 
 Array = NDArray[np.float64]
 
@@ -65,26 +65,26 @@ def cut_pair(
     seen = look(scene, rng, output, side, coarsest=coarsest, factor=factor)
     displacement = moved_off(field, rng, side, seen.factor)
     true = seen.true
-    kept = _dropped(true, rng) if drop else true
-    placed = [true, _displaced(kept, displacement), _displaced(kept, lambda xy: -displacement(xy))]
+    kept = drop_some(true, rng) if drop else true
+    placed = [true, displace(kept, displacement), displace(kept, lambda xy: -displacement(xy))]
     axis = np.arange(halo, halo + output) + 0.5
     target = np.moveaxis(displacement(np.stack(np.meshgrid(axis, axis), axis=-1)), -1, 0)
     return Pair(
-        image=_photometric(seen.gray, rng),
+        image=photometric(seen.gray, rng),
         counts=seen.counts.astype(np.float32),
         drawn=np.stack([draw(polygons, (side, side)) for polygons in placed]),
-        vertices=np.stack([_marked(polygons, side) for polygons in placed]),
+        vertices=np.stack([marks_of(polygons, side) for polygons in placed]),
         target=target.astype(np.float32),
     )
 
 
-def _dropped(polygons: list[list[Array]], rng: np.random.Generator) -> list[list[Array]]:
+def drop_some(polygons: list[list[Array]], rng: np.random.Generator) -> list[list[Array]]:
     """Polygon dropout: few are left in SPARSE of all cases."""
     keep = KEPT if rng.random() < SPARSE else rng.uniform(0.5, 1) if rng.random() < 0.33 else 1.0
     return [polygon for polygon in polygons if rng.random() < keep]
 
 
-def _marked(polygons: list[list[Array]], side: int) -> NDArray[np.float32]:
+def marks_of(polygons: list[list[Array]], side: int) -> NDArray[np.float32]:
     flat = [ring for polygon in polygons for ring in polygon]
     xy = torch.from_numpy(np.concatenate(flat)) if flat else torch.zeros(0, 2)
     marks: NDArray[np.float32] = mark_vertices(xy, side, side)[0].numpy()

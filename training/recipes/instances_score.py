@@ -173,9 +173,7 @@ def calibrate_score(area: Area) -> float:
 def without_unsure(labels: NDArray[np.int32], mask_scores: NDArray[np.uint8], least: float) -> NDArray[np.int32]:
     """Labels (h, w) without the instances whose mean mask score / 255 is under `least`, as a run leaves them out."""
     total = np.bincount(labels.ravel(), mask_scores.ravel().astype(np.float64))
-    keep = total >= least * 255 * np.bincount(labels.ravel())
-    keep[0] = False
-    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+    return _kept(labels, total >= least * 255 * np.bincount(labels.ravel()))
 
 
 def _shifted(area: Area, mask: float, touching: float) -> Area:
@@ -188,7 +186,11 @@ def _shifted(area: Area, mask: float, touching: float) -> Area:
 
 
 def _without_small(labels: NDArray[np.int32], min_px: int) -> NDArray[np.int32]:
-    keep = np.bincount(labels.ravel(), minlength=1) >= min_px
+    return _kept(labels, np.bincount(labels.ravel(), minlength=1) >= min_px)
+
+
+def _kept(labels: NDArray[np.int32], keep: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Labels whose flag is set, numbered anew from 1 in their order."""
     keep[0] = False
     return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
 
