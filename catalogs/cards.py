@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).parent / "models"
 TASKS = ("alignment", "coarse", "refiner", "mask", "roads")
 LEVELS = (1, 2, 4, 8)  # pyramid levels a stage can run at; alignment runs at all of them
+NEAR = 1.1  # a level of the pyramid will do if its pixels are within this factor of the card's own
+EIGHTHS = 8  # levels between are whole numbers of eighths
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,17 @@ def load_card(name: str, folder: Path | None = None) -> ModelCard:
     return _read(folder / name)
 
 
-def level_for(card: ModelCard, gsd: float) -> int:
+def level_for(card: ModelCard, gsd: float) -> float:
     """The pyramid level of a scene of `gsd` metres whose pixels are nearest (in log) to the card's own, of those
-    that the card may see where there are any."""
+    that the card may see where there are any. For buildings an image that the card may see is seen as it is, and a
+    finer one is brought to the card's own pixels, at a level between where none of the pyramid is near."""
     low, high = card.gsd
     within = [level for level in LEVELS if low <= gsd * level <= high]
-    return min(within or LEVELS, key=lambda level: (abs(math.log(gsd * level / card.native_gsd)), level))
+    nearest = min(within or LEVELS, key=lambda level: (abs(math.log(gsd * level / card.native_gsd)), level))
+    if card.task != "mask" or gsd > high:
+        return nearest
+    wanted = 1.0 if gsd >= low else card.native_gsd / gsd
+    return nearest if max(nearest / wanted, wanted / nearest) < NEAR else round(wanted * EIGHTHS) / EIGHTHS
 
 
 def takes(card: ModelCard, bands: int) -> bool:

@@ -44,12 +44,12 @@ def create_arrays(job: Job, phase: str) -> None:
         _scores(job, "mask", job.levels["mask"], 2)
 
 
-def _scores(job: Job, name: str, level: int, channels: int) -> None:
+def _scores(job: Job, name: str, level: float, channels: int) -> None:
     _create(job, name, (channels, *level_shape(job.shape, level)), "uint8", WINDOW, job.tile, level)
 
 
 def _create(
-    job: Job, stage: str, shape: tuple[int, int, int], dtype: str, chunk: int, shard: int, level: int
+    job: Job, stage: str, shape: tuple[int, int, int], dtype: str, chunk: int, shard: int, level: float
 ) -> None:
     """A stage's array in a group of its own, with the coordinates of pixels `level` px of level 1 wide."""
     root = job.work / SCENE

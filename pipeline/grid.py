@@ -24,7 +24,9 @@ WINDOW = 256
 """Side, in pixels, of the fixed windows that networks run on; a tile is a whole number of them."""
 
 LEVELS = (1, 2, 4, 8)
-"""Pyramid levels of a scene: pixels of level L are L times as wide as those of level 1."""
+"""Pyramid levels of a scene: pixels of level L are L times as wide as those of level 1.
+
+A network may look between them: a level is then any number of eighths above 1 (`resample`)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -100,7 +102,7 @@ class TileGrid:
     shape: tuple[int, int]
     core: int
     halo: int
-    level: int = 1
+    level: float = 1
 
     def __post_init__(self) -> None:
         if self.core <= 0 or self.halo < 0 or min(self.shape) <= 0:
@@ -157,9 +159,9 @@ def windows_of(core: Window, side: int = WINDOW) -> Iterator[Window]:
             yield Window(y0, x0, side, side)
 
 
-def level_shape(shape: tuple[int, int], level: int) -> tuple[int, int]:
-    """Height and width of pyramid `level` of a raster of `shape`; partial pixels at the edge count."""
-    return -(-shape[0] // level), -(-shape[1] // level)
+def level_shape(shape: tuple[int, int], level: float) -> tuple[int, int]:
+    """Height and width of `level` of a raster of `shape`; partial pixels at the edge count."""
+    return int(-(-shape[0] // level)), int(-(-shape[1] // level))
 
 
 def check_tile(tile: int, side: int = WINDOW) -> int:

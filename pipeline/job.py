@@ -39,8 +39,9 @@ class Job:
 
     `shape` (height, width) px and `gsd` (m) of the working raster; `cards` maps a task (`alignment`,
     `coarse`, `refiner`, `mask`) to its card's name and `weights` to their sha256; `levels` maps a stage to
-    its pyramid level; `halos` and `strides` are the cards', px of that level; `searches` the alignment's
-    (factor, reach, sigma, turn) and `steps` its network's (factor, round); `identity` the settings that runs in
+    its level, one of the pyramid or between (`resample`); `halos` and `strides` are the cards', px of that
+    level; `searches` the alignment's (factor, reach, sigma, turn) and `steps` its network's (factor, round);
+    `identity` the settings that runs in
     one folder must share; `move` what moves as one (see `settings.Settings`).
     """
 
@@ -60,7 +61,7 @@ class Job:
     stages: tuple[str, ...]
     cards: dict[str, str]
     weights: dict[str, str]
-    levels: dict[str, int]
+    levels: dict[str, float]
     halos: dict[str, int]
     strides: dict[str, int]
     searches: tuple[tuple[int, int, float, int], ...]
@@ -95,7 +96,7 @@ class Job:
             return ()
         return (*(Search(*each) for each in self.searches), *(Step(*each) for each in self.steps), Gate(self.gsd))
 
-    def grid(self, level: int, halo: int = 0, core: int | None = None) -> TileGrid:
+    def grid(self, level: float, halo: int = 0, core: int | None = None) -> TileGrid:
         """The scene at `level`, cut into tiles of `core` px of that level (the run's tile unless given)."""
         return TileGrid(level_shape(self.shape, level), core or self.tile, halo, level)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 
@@ -71,9 +71,9 @@ def grid_of(job: Job, stage: str) -> TileGrid | None:
     return None
 
 
-def scaled(window: Window, level: int, target: int) -> Window:
-    """A window of pyramid `level`, in px of level `target`, grown to whole pixels."""
-    y0, x0 = window.y0 * level // target, window.x0 * level // target
+def scaled(window: Window, level: float, target: float) -> Window:
+    """A window of `level`, in px of level `target`, grown to whole pixels."""
+    y0, x0 = floor(window.y0 * level / target), floor(window.x0 * level / target)
     y1, x1 = ceil(window.y1 * level / target), ceil(window.x1 * level / target)
     return Window(y0, x0, y1 - y0, x1 - x0)
 

@@ -34,12 +34,12 @@ TASKS = {"align": "alignment", "classify": "coarse", "refine": "refiner", "split
 
 def choose_cards(
     settings: Settings, gsd: float, bands: int
-) -> tuple[dict[str, ModelCard], dict[str, int]]:
+) -> tuple[dict[str, ModelCard], dict[str, float]]:
     """A card for each stage that has a network, and the level it runs at; errors name the models that fit."""
     from catalogs.cards import level_for
 
     cards: dict[str, ModelCard] = {}
-    levels: dict[str, int] = {}
+    levels: dict[str, float] = {}
     for stage in settings.stages:
         if stage == "align" and (settings.aligner == "search" or (settings.aligner == "both" and gsd < FINE_GSD)):
             continue
@@ -182,7 +182,8 @@ def settle(job: Job, settings: Settings) -> None:
             if child.name != "lock":  # held by this very run
                 shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
     if path.exists():
-        changed = settings.difference(json.loads(path.read_text()).get("identity", {}))
+        before = json.loads(path.read_text())
+        changed = settings.difference(before.get("identity", {})) or _other_levels(job, before.get("levels", {}))
         if changed:
             raise SettingsError(
                 f"{folder}: holds a run with other settings ({'; '.join(changed)}); use another --out or --force-new"
@@ -190,6 +191,15 @@ def settle(job: Job, settings: Settings) -> None:
     elif not settings.force_new and any(child.name != job.work.name for child in folder.iterdir()):
         raise SettingsError(f"{folder}: is not empty and holds no run; choose another --out or use --force-new")
     write_job(job)
+
+
+def _other_levels(job: Job, before: dict[str, float]) -> list[str]:
+    """Stages that looked at pixels of another size before: their tiles are others, and must not mix."""
+    return [
+        f"{stage} at {job.gsd * level:.2g} m a pixel, now {job.gsd * job.levels[stage]:.2g} m"
+        for stage, level in before.items()
+        if job.levels.get(stage, level) != level
+    ]
 
 
 def check_room(job: Job) -> None:

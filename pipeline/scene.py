@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import store
+from pipeline import resample, store
 from pipeline.errors import StoreError, TileError
 from pipeline.grid import LEVELS, TileGrid, Window, level_shape
 from pipeline.working import Affine, WorkingRaster, read_source
@@ -136,8 +136,8 @@ def _tuples(said: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
 
 
-def georeference(root: Path, group: str, level: int) -> None:
-    """Give group `group` of a scene the x and y coordinates and the grid mapping of pyramid `level`.
+def georeference(root: Path, group: str, level: float) -> None:
+    """Give group `group` of a scene the x and y coordinates and the grid mapping of `level`.
 
     Arrays in it with dimensions (…, 'y', 'x') and the attributes MAPPED then open in xarray
     (`decode_coords="all"`) with their CRS. The newer `proj:` and `spatial:` attributes are written too.
@@ -241,12 +241,24 @@ def read_image(scene: Scene, level: int, window: Window) -> np.ndarray:
     return store.read(store.open_array(scene.root, f"image/{level}/image"), window)
 
 
-def read_valid(scene: Scene, level: int, window: Window) -> np.ndarray:
+def read_valid(scene: Scene, level: float, window: Window) -> np.ndarray:
     """Validity of `window` at `level`, (height, width) uint8 0/1; 0 outside the scene."""
-    return store.read(store.open_array(scene.root, f"image/{level}/valid"), window)
+    if level not in LEVELS:
+        return _between(scene, level, window, with_image=False)[1]
+    return store.read(store.open_array(scene.root, f"image/{level:g}/valid"), window)
 
 
-def read_stretched(scene: Scene, level: int, window: Window) -> np.ndarray:
+def _between(scene: Scene, level: float, window: Window, with_image: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Means and validity of `window` at a level between those of the pyramid (see `resample`)."""
+    finer, source = resample.finer(level), resample.source_window(window, level)
+    valid = read_valid(scene, finer, source)
+    image = read_image(scene, finer, source) if with_image else np.zeros((0, *valid.shape), np.float32)
+    inside = np.zeros_like(valid)
+    inside[source.clip(level_shape(scene.shape, finer)).slices(source)] = 1
+    return resample.averaged(image, valid, inside, window, level)
+
+
+def read_stretched(scene: Scene, level: float, window: Window) -> np.ndarray:
     """Pixels as every network sees them: (bands, height, width) float32 in 0..1, 0 where invalid or outside.
 
     clip((v - p1) / (p99 - p1), 0, 1) with the scene's own percentiles, so that no window is normalised
@@ -254,27 +266,13 @@ def read_stretched(scene: Scene, level: int, window: Window) -> np.ndarray:
     """
     if scene.statistics is None:
         raise StoreError(f"{scene.root}: the scene has no statistics yet; ingest it first")
-    stretched = stretch(read_image(scene, level, window), scene.statistics)
-    stretched *= read_valid(scene, level, window)
+    if level in LEVELS:
+        image, valid = read_image(scene, int(level), window), read_valid(scene, level, window)
+    else:
+        image, valid = _between(scene, level, window)
+    stretched = stretch(image, scene.statistics)
+    stretched *= valid
     return stretched
-
-
-def coarse_share(scene: Scene, level: int, side: int) -> np.ndarray:
-    """Valid share of each window of `side` px of `level`, (rows, columns) float64, judged at the coarsest level.
-
-    `side` must be a whole number of pixels there. Windows over the edge count what lies outside as invalid.
-    """
-    coarsest = scene.levels[-1]
-    step = side * level // coarsest
-    if step < 1 or step * coarsest != side * level:
-        raise StoreError(f"windows of {side} px at level {level} are no whole pixels of level {coarsest}")
-    height, width = level_shape(scene.shape, level)
-    rows, columns = -(-height // side), -(-width // side)
-    share = np.empty((rows, columns))
-    for row in range(rows):
-        valid = read_valid(scene, coarsest, Window(row * step, 0, step, columns * step))
-        share[row] = valid.reshape(step, columns, step).mean(axis=(0, 2))
-    return share
 
 
 def stretch(image: np.ndarray, statistics: Statistics) -> np.ndarray:

@@ -118,7 +118,7 @@ def _fields(job: Job, step: align.Step, position: int, ledger: Ledger) -> Iterat
     stage = stage_of(job, step.name, state_of(ledger, "statistics", "scene"))
     near, level = Boxes(boxes_of(job, ledger, position)), stage.grid.level
     for tile in stage.grid:
-        reach = Window(*(value * level for value in (tile.read.y0, tile.read.x0, tile.read.height, tile.read.width)))
+        reach = scaled(tile.read, level, 1)
         blocks = near.meeting(reach)
         state = [(key, _placed(job, ledger, position, key)) for key in blocks]
         image = states_of(ledger, "ingest", job.blocks(), reach) if blocks else []

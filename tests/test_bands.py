@@ -117,7 +117,7 @@ def test_a_card_of_other_bands_does_not_set_the_level(models: Path, tmp_path: Pa
     save(tmp_path, "rgb", 3)
     save(tmp_path, "coarse-eight", 8, gsd=(0.5, 1.3), native_gsd=1.0)
     chosen, levels = choose_cards(settings(tmp_path), GSD, 8)
-    assert chosen["mask"].name == "coarse-eight" and levels["mask"] == 4  # 1.2 m, not the RGB card's 0.3
+    assert chosen["mask"].name == "coarse-eight" and levels["mask"] == 3.375  # 1 m, not the RGB card's 0.3
     save(tmp_path, "four", 4)
     assert choose_cards(settings(tmp_path), GSD, 4)[0]["mask"].name == "four"  # rather than three of the four
 

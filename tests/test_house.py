@@ -15,7 +15,7 @@ PACKAGES = ("models", "catalogs", "pipeline", "training", "flows")
 
 FLOORS = {
     0: "errors settings",
-    1: "grid events kernels drawing ground locate pieces ragged",
+    1: "grid events kernels drawing ground locate pieces ragged resample",
     2: "scene polygons store ledger raster working statistics footprints putback rigid buildings",
     3: "stage networks",
     4: "stages seams faces conflate job",

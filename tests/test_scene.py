@@ -15,7 +15,6 @@ from pipeline.errors import StoreError
 from pipeline.grid import LEVELS, Window, level_shape
 from pipeline.raster import open_raster
 from pipeline.scene import (
-    coarse_share,
     create_scene,
     ingest_tile,
     open_scene,
@@ -24,6 +23,7 @@ from pipeline.scene import (
     read_stretched,
     read_valid,
 )
+from pipeline.worker import border
 from pipeline.working import working_raster
 from tests.images import ingest, write
 
@@ -71,7 +71,7 @@ def test_ingest_covers_every_level(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         window = Window(0, 0, *level_shape((200, 300), level))
         assert (read_image(made, level, window) == whole[level][0]).all()
         assert (read_valid(made, level, window) == whole[level][1]).all()
-    share = coarse_share(made, 2, 32)
+    share = border.coarse_share(made, 2, 32)
     assert share.shape == (4, 5)
     assert share[0, 0] == 1
     expected = whole[8][1][0:8, 8:16].mean()

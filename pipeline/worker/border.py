@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline import scene
 from pipeline.drawing import draw_cadaster
-from pipeline.grid import WINDOW, Window
+from pipeline.errors import StoreError
+from pipeline.grid import WINDOW, Window, level_shape
 from pipeline.job import Job
 from pipeline.ledger import digest_of
 from pipeline.networks import centre_crop
@@ -49,7 +50,7 @@ def border(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]
     return [row(stage, key, "ok", digest_of(key), **figures)]
 
 
-def _measure(job: Job, task: str) -> tuple[int, int, str, Answer]:
+def _measure(job: Job, task: str) -> tuple[float, int, str, Answer]:
     """Level, halo, unit and function (window, halo) → core for a task's network."""
     if task == "alignment":
         return 1, job.halos[task], "px", lambda window, halo: _field(job, window, halo)
@@ -60,15 +61,33 @@ def _measure(job: Job, task: str) -> tuple[int, int, str, Answer]:
     return level, classify.HALO, "probability", lambda window, halo: _classes(job, level, window, halo, refined)
 
 
-def _places(job: Job, level: int, task: str) -> list[Window]:
+def _places(job: Job, level: float, task: str) -> list[Window]:
     """A few full windows of the level with much to see: most vertices of polygons, or most valid pixels."""
     grid = job.grid(level, core=WINDOW)
-    seen = scene.coarse_share(scene_of(job), level, WINDOW)
+    seen = coarse_share(scene_of(job), level, WINDOW)
     if task == "alignment":
         seen *= _drawn(job, grid.rows, grid.columns)
     order = np.argsort(-seen, axis=None, kind="stable")[:PLACES]
     rows, columns = np.unravel_index(order, seen.shape)
     return [Window(int(r) * WINDOW, int(c) * WINDOW, WINDOW, WINDOW) for r, c in zip(rows, columns, strict=True)]
+
+
+def coarse_share(seen: scene.Scene, level: float, side: int) -> NDArray[np.float64]:
+    """Valid share of each window of `side` px of `level`, (rows, columns) float64, judged at the coarsest level.
+
+    `side` must be a whole number of pixels there. Windows over the edge count what lies outside as invalid.
+    """
+    coarsest = seen.levels[-1]
+    step = int(side * level // coarsest)
+    if step < 1 or step * coarsest != side * level:
+        raise StoreError(f"windows of {side} px at level {level} are no whole pixels of level {coarsest}")
+    height, width = level_shape(seen.shape, level)
+    rows, columns = -(-height // side), -(-width // side)
+    share = np.empty((rows, columns))
+    for line in range(rows):
+        valid = scene.read_valid(seen, coarsest, Window(line * step, 0, step, columns * step))
+        share[line] = valid.reshape(step, columns, step).mean(axis=(0, 2))
+    return share
 
 
 def _drawn(job: Job, rows: int, columns: int) -> NDArray[np.float64]:
@@ -84,7 +103,7 @@ def _drawn(job: Job, rows: int, columns: int) -> NDArray[np.float64]:
     return count
 
 
-def _image(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float32]:
+def _image(job: Job, level: float, window: Window, halo: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(scene.read_stretched(scene_of(job), level, window.grow(halo)))
 
 
@@ -109,12 +128,12 @@ def _field(job: Job, window: Window, halo: int) -> NDArray[np.float32] | None:
     return centre_crop(align.displacement(network, gray, drawn, seen.coords, job.device), WINDOW)
 
 
-def _mask(job: Job, level: int, window: Window, halo: int) -> NDArray[np.float32]:
+def _mask(job: Job, level: float, window: Window, halo: int) -> NDArray[np.float32]:
     image = seen_by(job, "mask", _image(job, level, window, halo))
     return mask.mask_scores(network_of(job, "mask"), image, WINDOW, job.device)
 
 
-def _classes(job: Job, level: int, window: Window, halo: int, refined: bool) -> NDArray[np.float32]:
+def _classes(job: Job, level: float, window: Window, halo: int, refined: bool) -> NDArray[np.float32]:
     image = _image(job, level, window, halo)
     scores = classify.coarse_scores(network_of(job, "coarse"), seen_by(job, "coarse", image), job.device)
     if refined:

@@ -14,6 +14,7 @@ from pipeline.export.rasters import write_cog
 from pipeline.export.vectors import write_geoparquet
 from pipeline.grid import TileGrid, Window, level_shape
 from pipeline.job import SCENE, Job, values_of
+from pipeline.job_stages import scaled
 from pipeline.worker.align import NODE
 from pipeline.worker.scores import scene_of
 
@@ -29,7 +30,7 @@ EVERY = 8
 Products = tuple[list[Path], dict[str, Any]]
 
 
-def transform_of(job: Job, level: int) -> Any:
+def transform_of(job: Job, level: float) -> Any:
     """The affine of a raster whose pixels are `level` px of the working raster wide."""
     from affine import Affine
 
@@ -50,7 +51,7 @@ def classes(job: Job, payload: dict[str, Any]) -> Products:
         valid = scene.read_valid(scene_of(job), level, window) != 0
         best[~valid | (found.max(axis=0) == 0)] = UNKNOWN
         for hole in failed:
-            best[_overlap(_coarser(hole, level), window)] = UNKNOWN
+            best[_overlap(scaled(hole, 1, level), window)] = UNKNOWN
         return best[None]
 
     path = Path(job.folder) / "classes.tif"
@@ -102,7 +103,7 @@ def read_field(job: Job, window: Window, failed: list[Window]) -> NDArray[np.flo
     field[1] *= np.float32(-job.gsd)
     field[:, field[2] == 0] = np.nan
     for hole in failed:
-        field[(slice(None), *_overlap(_coarser(hole, NODE), window))] = np.nan
+        field[(slice(None), *_overlap(scaled(hole, 1, NODE), window))] = np.nan
     return field
 
 
@@ -131,11 +132,6 @@ def _points(
         places = shapely.to_wkb(shapely.points(x, y))
         values = [pa.array(band[rows, columns]) for band in field]
         yield pa.table([*values, pa.array(places, pa.large_binary())], schema=schema)
-
-
-def _coarser(box: Window, level: int) -> Window:
-    """A window of level 1, in px of `level`."""
-    return Window(box.y0 // level, box.x0 // level, -(-box.height // level), -(-box.width // level))
 
 
 def _overlap(box: Window, window: Window) -> tuple[slice, slice]:

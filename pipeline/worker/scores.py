@@ -35,7 +35,7 @@ def seen_by(job: Job, task: str, image: NDArray[np.float32]) -> NDArray[np.float
 class Reader:
     """A tile's image, read once; windows are cut from it. `valid` says where there is data."""
 
-    def __init__(self, job: Job, level: int, tile: Tile) -> None:
+    def __init__(self, job: Job, level: float, tile: Tile) -> None:
         core = tile.core
         # Windows at the raster's edge reach over it: read as much as the last of them.
         whole = Window(core.y0, core.x0, -(-core.height // WINDOW) * WINDOW, -(-core.width // WINDOW) * WINDOW)

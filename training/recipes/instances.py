@@ -41,8 +41,8 @@ class Variant:
     """What one network is for and what it sees.
 
     card     its name
-    gsds     lowest, most likely and highest GSD of its crops, m; the middle one is what images are brought to
-    served   GSDs that the card serves, m
+    gsds     lowest, most likely and highest GSD of its crops, m
+    served   GSDs that it sees as they are, m; finer images are brought to the middle one of `gsds`
     plates   GSDs that the scenes are prepared at, m
     shares   share of the crops by scene
     """
@@ -58,7 +58,7 @@ VARIANTS = {
     "fine": Variant(
         card="instances-narrow",
         gsds=(0.2, 0.3, 0.6),
-        served=(0.2, 0.6),
+        served=(0.27, 0.6),
         plates=(0.2, 0.3, 0.42, 0.6),
         shares={
             "banepa_np": 0.63,
