@@ -52,13 +52,11 @@ def choose_cards(
 
 def _card_for(settings: Settings, stage: str, gsd: float, bands: int) -> ModelCard:
     """The card named for the stage's task, or the one that fits best; refused by name where it does not fit."""
-    from catalogs.cards import fits, load_card, select_card, takes
+    from catalogs.cards import fits, select_card, takes
 
     task = TASKS[stage]
-    if task in settings.cards:
-        card = load_card(settings.cards[task], settings.models)
-        if card.task != task:
-            raise SettingsError(f"--card {task}={card.name}: is a model for {card.task}, not for {task}")
+    card = _named(settings, task)
+    if card is not None:
         if not takes(card, bands):
             raise SettingsError(
                 f"--card {task}={card.name}: takes {card.bands} band(s), the image has {bands}; give it its own bands "
@@ -80,15 +78,22 @@ def _card_for(settings: Settings, stage: str, gsd: float, bands: int) -> ModelCa
 
 def road_card(settings: Settings, gsd: float) -> tuple[ModelCard, int]:
     """The card that sees roads, and the level it looks at."""
-    from catalogs.cards import load_card, select_card
+    from catalogs.cards import select_card
 
     level = level_of(gsd)
-    if "roads" in settings.cards:
-        card = load_card(settings.cards["roads"], settings.models)
-        if card.task != "roads":
-            raise SettingsError(f"--card roads={card.name}: is a model for {card.task}, not for roads")
-        return card, level
-    return select_card("roads", gsd * level, 3, settings.models), level
+    return _named(settings, "roads") or select_card("roads", gsd * level, 3, settings.models), level
+
+
+def _named(settings: Settings, task: str) -> ModelCard | None:
+    """The card that the settings name for a task, if they do."""
+    from catalogs.cards import load_card
+
+    if task not in settings.cards:
+        return None
+    card = load_card(settings.cards[task], settings.models)
+    if card.task != task:
+        raise SettingsError(f"--card {task}={card.name}: is a model for {card.task}, not for {task}")
+    return card
 
 
 def coarsest_factor(card: ModelCard, gsd: float) -> int:
