@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import StoreError
+from pipeline.kernels import polygons as ragged_polygons
+from pipeline.kernels import wkb
 from pipeline.ragged import offsets_of as offsets_of
 from pipeline.ragged import ranges
 
@@ -28,9 +30,6 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Ragged = tuple[Floats, Integers, Integers]
-
-PIECE = 4_096
-"""Polygons that are measured at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +83,16 @@ def empty_part() -> SplitPart:
 
 def take_polygons(polygons: Ragged, order: Integers) -> Ragged:
     """The polygons at `order`, as new ragged arrays."""
-    coords, ring_offsets, polygon_offsets = polygons
-    rings = ranges(polygon_offsets[:-1][order], polygon_offsets[1:][order])
-    vertices = ranges(ring_offsets[:-1][rings], ring_offsets[1:][rings])
-    return coords[vertices], offsets_of(np.diff(ring_offsets)[rings]), offsets_of(np.diff(polygon_offsets)[order])
+    return ragged_polygons.take(*polygons, order)
 
 
 def join_polygons(many: Iterable[Ragged]) -> Ragged:
-    """Ragged polygons of several lists, one list after the other."""
+    """Ragged polygons of several lists, one list after the other; the arrays themselves of a single one."""
     lists = list(many)
     if not lists:
         return np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64)
+    if len(lists) == 1:
+        return lists[0]
     coords = np.concatenate([part[0] for part in lists])
     rings = offsets_of(np.concatenate([np.diff(part[1]) for part in lists]))
     return coords, rings, offsets_of(np.concatenate([np.diff(part[2]) for part in lists]))
@@ -102,32 +100,7 @@ def join_polygons(many: Iterable[Ragged]) -> Ragged:
 
 def polygon_areas(polygons: Ragged) -> Floats:
     """Area of each polygon, holes taken off, in squared units of `coords` (shoelace; shells come first)."""
-    coords, ring_offsets, polygon_offsets = polygons
-    areas = [np.zeros(0)]
-    for start in range(0, polygon_offsets.size - 1, PIECE):  # some at a time: work takes ten times what they hold
-        rings = polygon_offsets[start : start + PIECE + 1]
-        offsets = ring_offsets[rings[0] : rings[-1] + 1]
-        part = coords[offsets[0] : offsets[-1]], offsets - offsets[0], rings - rings[0]
-        areas.append(_areas(part))
-    return np.concatenate(areas)
-
-
-def _areas(polygons: Ragged) -> Floats:
-    coords, ring_offsets, polygon_offsets = polygons
-    rings, count = ring_offsets.size - 1, polygon_offsets.size - 1
-    if rings == 0:
-        return np.zeros(count)
-    # Around each ring's own first vertex: small numbers, so nothing is lost far from the scene's origin.
-    owner = np.repeat(np.arange(rings), np.diff(ring_offsets))
-    xy = coords - coords[ring_offsets[:-1]][owner]
-    inner = owner[:-1] == owner[1:]
-    cross = (xy[:-1, 0] * xy[1:, 1] - xy[1:, 0] * xy[:-1, 1]) * inner
-    area = np.abs(np.bincount(owner[:-1], weights=cross, minlength=rings)) / 2
-    shell = np.zeros(rings, np.bool_)
-    shell[polygon_offsets[:-1]] = True
-    of_ring = np.repeat(np.arange(count), np.diff(polygon_offsets))
-    signed = np.where(shell, area, -area)
-    return np.asarray(np.bincount(of_ring, weights=signed, minlength=count), np.float64)
+    return ragged_polygons.areas(*polygons)
 
 
 def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
@@ -148,7 +121,9 @@ def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
     def column(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in kept])[order]
 
-    coords, ring_offsets, polygon_offsets = take_polygons(polygons, ranges(pieces[:-1][order], pieces[1:][order]))
+    if (order[:-1] > order[1:]).any():
+        polygons = take_polygons(polygons, ranges(pieces[:-1][order], pieces[1:][order]))
+    coords, ring_offsets, polygon_offsets = polygons
     return SplitPart(
         building_id=ids[order],
         pixels=column("pixels"),
@@ -164,7 +139,7 @@ def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
 
 
 def combine(
-    parts: Iterable[SplitPart], gsd: float, min_area_m2: float, level: int, min_score: float = 0.0
+    parts: Iterable[SplitPart], gsd: float, min_area_m2: float, level: float, min_score: float = 0.0
 ) -> BuildingTable:
     """The buildings of all parts as the published columns, sorted by id.
 
@@ -182,8 +157,9 @@ def combine(
     pieces = pieces[scores[owner[pieces]] >= min_score]
     counts = np.bincount(owner[pieces], minlength=len(part)).astype(np.int64)
     keep = counts > 0
-    coords, ring_offsets, polygon_offsets = take_polygons(polygons, pieces)
-    coords *= level
+    if pieces.size < areas.size:
+        polygons = take_polygons(polygons, pieces)
+    coords, ring_offsets, polygon_offsets = polygons
     published = np.asarray(np.bincount(owner[pieces], areas[pieces], len(part)), np.float64)
     return BuildingTable(
         part.building_id[keep],
@@ -191,7 +167,7 @@ def combine(
         published[keep],
         part.edge_sum[keep] / (255.0 * np.maximum(part.edge_count[keep], 1)),
         part.touches_nodata[keep],
-        coords,
+        coords if level == 1 else coords * level,
         ring_offsets,
         polygon_offsets,
         offsets_of(counts[keep]),
@@ -206,19 +182,8 @@ def to_wkb(
     World = origin + pixel · px, x and y apart (north-up rasters have a negative `pixel[1]`). A Polygon, or a
     MultiPolygon where an instance hangs together by a corner only.
     """
-    from pipeline.kernels import wkb
-
-    coords = table.coords * np.array(pixel) + np.array(origin)
-    buffer, offsets = wkb.encode_polygons(coords, table.ring_offsets, table.polygon_offsets)
-    starts = offsets[table.building_offsets]
-    several = np.flatnonzero(np.diff(table.building_offsets) > 1)
-    if several.size:
-        head = np.zeros(several.size, [("order", "u1"), ("type", "<u4"), ("count", "<u4")])
-        head["order"], head["type"] = 1, 6
-        head["count"] = np.diff(table.building_offsets)[several]
-        buffer = np.insert(buffer, np.repeat(starts[several], 9), head.view(np.uint8))
-        starts = starts + offsets_of(9 * (np.diff(table.building_offsets) > 1))
-    return buffer, starts
+    rings = table.ring_offsets, table.polygon_offsets
+    return wkb.encode_polygons(table.coords, *rings, table.building_offsets, (pixel, origin))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

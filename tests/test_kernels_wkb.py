@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.kernels import wkb
+from pipeline.kernels import wkb, wkb_rows
 
 WKT = [
     "POINT (1 2)",
@@ -172,3 +172,31 @@ def test_a_slice_of_the_polygons_is_encoded_alone() -> None:
     whole, starts = wkb.encode_polygons(coords, offsets, np.arange(7))
     part, _ = wkb.encode_polygons(coords, offsets, np.arange(2, 5))
     assert part.tobytes() == whole[starts[2] : starts[4]].tobytes()
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_boxes_of_plain_rows_are_those_of_shapely(data: st.DataObject) -> None:
+    shapes = geometries()
+    rows = [bytearray(shapely.to_wkb(shape, output_dimension=4, **DIALECTS[0])) for shape in shapes]
+    for row in rows[data.draw(st.integers(0, 5)) :: 3]:
+        row[data.draw(st.integers(0, len(row) - 1))] = data.draw(st.sampled_from([0, 1, 3, 6, 127, 128, 255]))
+    rows += [bytearray(shapely.to_wkb(shape, byte_order=1)) for shape in shapes]
+    buffer, offsets = column([bytes(row) for row in rows])
+    boxes, known = wkb_rows.boxes(buffer, offsets)
+    expected = shapely.bounds(shapely.from_wkb([bytes(row) for row in rows], on_invalid="ignore"))
+    np.testing.assert_array_equal(boxes[known], expected[known])
+    assert np.isnan(boxes[~known]).all()
+    assert known[len(shapes) + 7]  # a polygon
+    assert known[len(shapes) + 8]  # one with holes
+    codes = [int.from_bytes(row[1:5], "big" if row[0] != 1 else "little") for row in rows]
+    assert wkb_rows.types(buffer, offsets).tolist() == codes
+
+
+def test_placed_rows_of_several_polygons_are_multipolygons() -> None:
+    one, two, three = (shapely.box(x, 0, x + 1, 2) for x in (0, 5, 9))
+    _, coords, (rings, polygons) = shapely.to_ragged_array([one, two, three])
+    args = coords, np.asarray(rings, np.int64), np.asarray(polygons, np.int64), np.array([0, 2, 3])
+    buffer, starts = wkb.encode_polygons(*args, placed=((0.5, -0.5), (7.0, 8.0)))
+    shapes = shapely.transform([shapely.MultiPolygon([one, two]), three], lambda xy: xy * [0.5, -0.5] + [7.0, 8.0])
+    assert [buffer[a:b].tobytes() for a, b in zip(starts, starts[1:], strict=False)] == shapely.to_wkb(shapes).tolist()

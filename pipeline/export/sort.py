@@ -1,10 +1,11 @@
 """Rows along a Hilbert curve, so that what lies close together is read together.
 
-Works outside memory: rows are spilled, dealt into buckets and sorted one bucket at a time.
+More rows than fit a bucket are sorted outside memory: spilled, dealt into buckets and sorted one at a time.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BUCKET = 32_768  # rows sorted in memory at once
+SPILLED = "rows.arrow"
 
 
 def hilbert(xy: np.ndarray, bounds: Sequence[float], order: int = 16) -> np.ndarray:
@@ -42,35 +44,44 @@ def hilbert(xy: np.ndarray, bounds: Sequence[float], order: int = 16) -> np.ndar
     return key
 
 
-def hilbert_sorted(parts: Iterable[pa.Table], folder: Path) -> tuple[Iterator[pa.Table], int]:
+def hilbert_sorted(parts: Iterable[pa.Table], beside: Path, stack: ExitStack) -> tuple[Iterator[pa.Table], int]:
     """The rows along a Hilbert curve over their box centres (ties in input order), and how many there are.
 
-    Two passes over spilled files: the first learns the curve, the second deals rows into buckets that are
-    sorted one at a time.
+    Up to a bucket of rows stays in memory. More goes to files in a folder in `beside`, which goes when `stack` is
+    closed, in two passes: the first learns the curve, the second deals rows into buckets, sorted one at a time.
     """
     import pyarrow as pa
 
-    spilled, boxes, schema = folder / "rows.arrow", [np.zeros((0, 4))], None
-    with ExitStack() as stack:
-        writer = None
+    boxes, count = [np.zeros((0, 4))], 0
+    held: list[pa.Table] = []
+    schema = folder = None
+    with ExitStack() as files:
         for part in parts:
-            schema = part.schema
-            writer = writer or stack.enter_context(pa.ipc.new_stream(str(spilled), schema))
-            writer.write_table(part)
+            schema, count = part.schema, count + part.num_rows
             boxes.append(boxes_in(part))
+            held.append(part)
+            if count > BUCKET:
+                if folder is None:
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".sort-", dir=beside)))
+                    writer = files.enter_context(pa.ipc.new_stream(str(folder / SPILLED), schema))
+                for table in held:
+                    writer.write_table(table)
+                held = []
     if schema is None:
         return iter(()), 0
     box = np.concatenate(boxes)
     del boxes
     seen = box[~np.isnan(box).any(axis=1)]
     total = (*seen[:, :2].min(axis=0), *seen[:, 2:].max(axis=0)) if len(seen) else (0.0, 0.0, 1.0, 1.0)
-    key = hilbert((box[:, :2] + box[:, 2:]) / 2, total)
-    rank = np.empty(len(key), np.int64)
-    rank[np.argsort(key, kind="stable")] = np.arange(len(key))
-    return _deal(spilled, schema, rank, folder), len(key)
+    order = np.argsort(hilbert((box[:, :2] + box[:, 2:]) / 2, total), kind="stable")
+    if folder is None:
+        return iter([pa.concat_tables(held).combine_chunks().take(pa.array(order))]), count
+    rank = np.empty(count, np.int64)
+    rank[order] = np.arange(count)
+    return _deal(schema, rank, folder), count
 
 
-def _deal(spilled: Path, schema: pa.Schema, rank: np.ndarray, folder: Path) -> Iterator[pa.Table]:
+def _deal(schema: pa.Schema, rank: np.ndarray, folder: Path) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     buckets = range(-(-len(rank) // BUCKET))
@@ -78,14 +89,14 @@ def _deal(spilled: Path, schema: pa.Schema, rank: np.ndarray, folder: Path) -> I
     with ExitStack() as stack:
         writers = [stack.enter_context(pa.ipc.new_stream(str(folder / f"{b}.arrow"), schema)) for b in buckets]
         start = 0
-        for batch in stack.enter_context(pa.ipc.open_stream(str(spilled))):
+        for batch in stack.enter_context(pa.ipc.open_stream(str(folder / SPILLED))):
             mine = rank[start : start + batch.num_rows]
             start += batch.num_rows
             for b in np.unique(mine // BUCKET):
                 rows = np.flatnonzero(mine // BUCKET == b)
                 writers[b].write_batch(batch.take(pa.array(rows)))
                 ranks[b].append(mine[rows])
-    spilled.unlink()
+    (folder / SPILLED).unlink()
     for b in buckets:
         with pa.ipc.open_stream(str(folder / f"{b}.arrow")) as stream:
             table = stream.read_all().combine_chunks()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -65,8 +64,7 @@ def write_geoparquet(
         with ExitStack() as stack:
             prepared = _covered(batches, geometry)
             if sort == "hilbert":
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".sort-", dir=path.parent))
-                prepared, expected_rows = hilbert_sorted(prepared, Path(folder))
+                prepared, expected_rows = hilbert_sorted(prepared, path.parent, stack)
             size = row_group or default_row_group(expected_rows)
             count = _write(draft, _cut(prepared, size), crs, geometry, schema)
         _sync(draft)

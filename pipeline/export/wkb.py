@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.kernels import wkb_rows
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -25,21 +27,18 @@ _CHUNK = 4_096  # geometries held as shapely objects at once
 
 def type_codes(wkb: pa.LargeBinaryArray) -> np.ndarray:
     """WKB type code (n,) uint32 of each row as the bytes have it; 0 where null or shorter than 5 bytes."""
-    import pyarrow as pa
-
-    codes = np.zeros(len(wkb), np.uint32)
-    if not len(wkb) or wkb.buffers()[2] is None:
-        return codes
-    offsets = np.frombuffer(wkb.buffers()[1], np.int64)[wkb.offset : wkb.offset + len(wkb) + 1]
-    data = np.frombuffer(wkb.buffers()[2], np.uint8)
-    rows = np.flatnonzero((np.diff(offsets) >= 5) & pa.compute.is_valid(wkb).to_numpy(zero_copy_only=False))
-    at = offsets[rows]
-    parts = np.stack([data[at + i] for i in range(1, 5)]).astype(np.uint32)
-    shifts = np.array([0, 8, 16, 24], np.uint32)[:, None]
-    little = (parts << shifts).sum(axis=0, dtype=np.uint32)
-    big = (parts << shifts[::-1]).sum(axis=0, dtype=np.uint32)
-    codes[rows] = np.where(data[at] == 1, little, big)
+    codes = wkb_rows.types(*_bytes(wkb))
+    if wkb.null_count:
+        codes[~wkb.is_valid().to_numpy(zero_copy_only=False)] = 0
     return codes
+
+
+def _bytes(wkb: pa.LargeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
+    """The array's own memory: bytes, and (n + 1,) where each row starts in them."""
+    _, offsets, data = wkb.buffers()
+    if not len(wkb) or data is None:
+        return np.zeros(0, np.uint8), np.zeros(len(wkb) + 1, np.int64)
+    return np.frombuffer(data, np.uint8), np.frombuffer(offsets, np.int64)[wkb.offset : wkb.offset + len(wkb) + 1]
 
 
 def type_names(wkb: pa.LargeBinaryArray) -> set[str]:
@@ -48,7 +47,7 @@ def type_names(wkb: pa.LargeBinaryArray) -> set[str]:
     A type that GeoParquet has no name for (measures, curves, unreadable rows) gives the name "".
     """
     names = set()
-    for code in np.unique(type_codes(wkb)[type_codes(wkb) > 0]).tolist():
+    for code in set(type_codes(wkb).tolist()) - {0}:
         dimension, base = divmod(code, 1000)
         known = _NAMES.get(base, "") if dimension in (0, 1) else ""
         names.add(known + " Z" if known and dimension == 1 else known)
@@ -73,12 +72,17 @@ def iso_wkb(wkb: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
 
 def boxes_of(wkb: pa.LargeBinaryArray) -> np.ndarray:
     """Boxes (n, 4) float64 xmin, ymin, xmax, ymax; NaN where null, empty or unreadable."""
+    out, known = wkb_rows.boxes(*_bytes(wkb))
+    if known.all():
+        return out
+    import pyarrow as pa
     import shapely
 
-    out = np.full((len(wkb), 4), np.nan)
-    for start in range(0, len(wkb), _CHUNK):
-        values = wkb.slice(start, _CHUNK).to_numpy(zero_copy_only=False)
-        out[start : start + _CHUNK] = shapely.bounds(shapely.from_wkb(values, on_invalid="ignore"))
+    others = np.flatnonzero(~known)
+    for start in range(0, len(others), _CHUNK):
+        rows = others[start : start + _CHUNK]
+        values = wkb.take(pa.array(rows)).to_numpy(zero_copy_only=False)
+        out[rows] = shapely.bounds(shapely.from_wkb(values, on_invalid="ignore"))
     return out
 
 

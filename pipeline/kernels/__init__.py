@@ -10,15 +10,18 @@ def warm() -> None:
     """
     import numpy as np
 
-    from pipeline.kernels import components, edges, rasterise, sample, scatter, simplify, smooth, split, trace, wkb
+    from pipeline.kernels import components, edges, polygons, rasterise, sample, scatter, simplify, smooth, split
+    from pipeline.kernels import trace, wkb, wkb_rows
 
     scores = np.full((4, 9), 255, np.uint8)
     labels, count = split.split(scores, np.zeros_like(scores))
     components.label(scores)
     components.properties(labels, count)
-    coords, rings, polygons, _ = trace.trace(labels)
-    coords, rings, polygons = simplify.simplify(coords, rings, polygons, 1.0)
-    rasterise.fill(coords, rings, polygons, (4, 9))
+    coords, rings, pieces, _ = trace.trace(labels)
+    coords, rings, pieces = simplify.simplify(coords, rings, pieces, 1.0)
+    coords, rings, pieces = polygons.take(coords, rings, pieces, np.arange(pieces.size - 1))
+    polygons.areas(coords, rings, pieces)
+    rasterise.fill(coords, rings, pieces, (4, 9))
     rasterise.outline(coords, rings, (4, 9))
     field = np.zeros((1, 4, 9), np.float32)
     sample.bilinear(field, coords)
@@ -28,6 +31,8 @@ def warm() -> None:
     edges.peaks(edges.rate(tensor, coords, rings, np.zeros(len(rings) - 1, np.int64), 1, 1)[0])
     scatter.blend(coords, coords, coords, np.ones(len(coords)), 1.0, 3.0)
     smooth.gaussian(field, 1.0, 1)
-    buffer, offsets = wkb.encode_polygons(coords, rings, polygons)
+    buffer, offsets = wkb.encode_polygons(coords, rings, pieces)
+    wkb_rows.types(buffer, offsets)
+    wkb_rows.boxes(buffer, offsets)
     position = wkb.walk(buffer, offsets)[0]
     wkb.write_xy(buffer, position, wkb.read_xy(buffer, position))

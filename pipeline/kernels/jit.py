@@ -71,32 +71,44 @@ def plain(array: Any, dtype: Any) -> np.ndarray[Any, Any]:
 def load64(context: Any, array: Any, index: Any) -> Any:
     """The eight bytes of a uint8 array from `index` on, as uint64, little endian; no alignment needed."""
 
-    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = _address(context, builder, signature, values)
-        loaded = builder.load(pointer)
-        loaded.align = 1
-        return loaded
+    return types.uint64(array, types.intp), _load
 
-    return types.uint64(array, types.intp), build
+
+@intrinsic
+def load_double(context: Any, array: Any, index: Any) -> Any:
+    """The eight bytes of a uint8 array from `index` on, as a little-endian double; no alignment needed."""
+    return types.float64(array, types.intp), _load
 
 
 @intrinsic
 def store64(context: Any, array: Any, index: Any, value: Any) -> Any:
     """Write the eight bytes of the uint64 `value` to a uint8 array from `index` on, little endian."""
 
-    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = _address(context, builder, signature, values)
-        stored = builder.store(values[2], pointer)
-        stored.align = 1
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.uint64), build
+    return types.void(array, types.intp, types.uint64), _store
 
 
-def _address(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+@intrinsic
+def store_double(context: Any, array: Any, index: Any, value: Any) -> Any:
+    """Write the double `value` to eight bytes of a uint8 array from `index` on, little endian."""
+    return types.void(array, types.intp, types.float64), _store
+
+
+def _load(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    loaded = builder.load(_address(context, builder, signature, values, signature.return_type))
+    loaded.align = 1
+    return loaded
+
+
+def _store(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    stored = builder.store(values[2], _address(context, builder, signature, values, signature.args[2]))
+    stored.align = 1
+    return context.get_dummy_value()
+
+
+def _address(context: Any, builder: Any, signature: Any, values: Any, kind: Any) -> Any:
     array = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=values[0])
     byte = builder.gep(builder.bitcast(array.data, cgutils.voidptr_t), [values[1]])
-    return builder.bitcast(byte, context.get_value_type(types.uint64).as_pointer())
+    return builder.bitcast(byte, context.get_value_type(kind).as_pointer())
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels.jit import inlined, kernel, load64, plain, store64, swap64
+from pipeline.kernels.jit import inlined, kernel, load64, plain, store64, store_double, swap64
 
 SHELL, HOLE, LINE, POINT = 0, 1, 2, 3
 """Kinds of vertex runs, `ring_kind` of `walk`."""
@@ -229,37 +229,66 @@ def write_xy(buffer: NDArray[np.uint8], vertex_position: NDArray[np.int64], xy: 
     _write(buffer, position, bits)
 
 
+@inlined
+def _put_count(buffer: Any, at: int, count: Any) -> None:
+    for byte in range(4):
+        buffer[at + byte] = (count >> (8 * byte)) & 255
+
+
 @kernel
-def _encode(bits: Any, ring_offsets: Any, polygon_offsets: Any, offsets: Any, buffer: Any) -> None:
-    for polygon in range(polygon_offsets.size - 1):
-        at = offsets[polygon]
-        first, last = polygon_offsets[polygon], polygon_offsets[polygon + 1]
-        store64(buffer, at, np.uint64(0x0301) | (np.uint64(last - first) << np.uint64(40)))
-        buffer[at + 8] = ((last - first) >> 24) & 255
-        at += 9
-        for ring in range(first, last):
-            count = ring_offsets[ring + 1] - ring_offsets[ring]
-            for byte in range(4):
-                buffer[at + byte] = (count >> (8 * byte)) & 255
-            at += 4
-            for vertex in range(ring_offsets[ring], ring_offsets[ring + 1]):
-                store64(buffer, at, bits[vertex, 0])
-                store64(buffer, at + 8, bits[vertex, 1])
-                at += 16
+def _encode(
+    coords: Any, ring_offsets: Any, polygon_offsets: Any, row_offsets: Any, scale: Any, origin: Any,
+    offsets: Any, buffer: Any,
+) -> None:  # fmt: skip
+    """Polygons from `offsets` on; with `row_offsets` those of a row behind a head if they are several."""
+    moved, sx, sy, x0, y0 = scale.size > 0, 1.0, 1.0, 0.0, 0.0
+    if moved:
+        sx, sy, x0, y0 = scale[0], scale[1], origin[0], origin[1]
+    for row in range(offsets.size - 1):
+        at, begin, end = offsets[row], np.int64(row), np.int64(row + 1)
+        if row_offsets.size > 0:
+            begin, end = row_offsets[row], row_offsets[row + 1]
+        if end - begin > 1:
+            buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3], buffer[at + 4] = 1, 6, 0, 0, 0
+            _put_count(buffer, at + 5, end - begin)
+            at += 9
+        for polygon in range(begin, end):
+            first, last = polygon_offsets[polygon], polygon_offsets[polygon + 1]
+            buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3], buffer[at + 4] = 1, 3, 0, 0, 0
+            _put_count(buffer, at + 5, last - first)
+            at += 9
+            for ring in range(first, last):
+                _put_count(buffer, at, ring_offsets[ring + 1] - ring_offsets[ring])
+                at += 4
+                for vertex in range(ring_offsets[ring], ring_offsets[ring + 1]):
+                    x, y = coords[vertex, 0], coords[vertex, 1]
+                    store_double(buffer, at, x * sx + x0 if moved else x)
+                    store_double(buffer, at + 8, y * sy + y0 if moved else y)
+                    at += 16
 
 
 def encode_polygons(
-    coords: NDArray[np.float64], ring_offsets: NDArray[np.int64], polygon_offsets: NDArray[np.int64]
+    coords: NDArray[np.float64],
+    ring_offsets: NDArray[np.int64],
+    polygon_offsets: NDArray[np.int64],
+    row_offsets: NDArray[np.int64] | None = None,
+    placed: tuple[tuple[float, float], tuple[float, float]] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Ragged polygons as little-endian 2-D WKB, byte for byte as shapely writes them.
 
-    Returns the `buffer` and the `offsets` (polygons + 1) where each polygon starts in it. A polygon
-    without rings is POLYGON EMPTY.
+    Returns the `buffer` and the `offsets` (rows + 1) where each row starts in it. A polygon without rings is
+    POLYGON EMPTY. Each polygon is a row; with `row_offsets` (rows + 1) a row is one polygon or more, and then
+    a MultiPolygon. `placed` gives scale and origin, x and y apart: origin + scale · `coords` is what is written.
     """
-    bits = plain(coords, np.float64).view(np.uint64).reshape(-1, 2)
+    xy, none = plain(coords, np.float64).reshape(-1, 2), np.empty(0, np.int64)
     rings, polygons = plain(ring_offsets, np.int64), plain(polygon_offsets, np.int64)
     vertices = rings[polygons] - rings[polygons[0]]
     offsets = 9 * np.arange(polygons.size) + 4 * (polygons - polygons[0]) + 16 * vertices
+    rows = none if row_offsets is None else plain(row_offsets, np.int64)
+    if rows.size:
+        offsets = offsets[rows]
+        offsets[1:] += 9 * np.cumsum(np.diff(rows) > 1)
     buffer = np.empty(int(offsets[-1]), np.uint8)
-    _encode(bits, rings, polygons, offsets, buffer)
+    scale, origin = np.array(placed or np.empty((2, 0)), np.float64)
+    _encode(xy, rings, polygons, rows, scale, origin, offsets, buffer)
     return buffer, offsets
