@@ -10,8 +10,20 @@ def warm() -> None:
     """
     import numpy as np
 
-    from pipeline.kernels import components, edges, polygons, rasterise, sample, scatter, simplify, smooth, split
-    from pipeline.kernels import trace, wkb, wkb_rows
+    from pipeline.kernels import (
+        components,
+        edges,
+        polygons,
+        rasterise,
+        sample,
+        scatter,
+        simplify,
+        smooth,
+        split,
+        trace,
+        wkb,
+        wkb_rows,
+    )
 
     scores = np.full((4, 9), 255, np.uint8)
     labels, count = split.split(scores, np.zeros_like(scores))
@@ -21,6 +33,8 @@ def warm() -> None:
     coords, rings, pieces = simplify.simplify(coords, rings, pieces, 1.0)
     coords, rings, pieces = polygons.take(coords, rings, pieces, np.arange(pieces.size - 1))
     polygons.areas(coords, rings, pieces)
+    polygons.boxes(coords, rings, pieces)
+    polygons.move(coords, rings, pieces, np.zeros((pieces.size - 1, 2)))
     rasterise.fill(coords, rings, pieces, (4, 9))
     rasterise.outline(coords, rings, (4, 9))
     field = np.zeros((1, 4, 9), np.float32)

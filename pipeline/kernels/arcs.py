@@ -111,7 +111,7 @@ def _lay(points: Any, offsets: Any, ring_of: Any, place: Any, edges: Any, forwar
 
 
 def arcs_of(x: Floats, y: Floats, points: Ints, offsets: Ints, polygon_offsets: Ints) -> Arcs:
-    """The graph of noded rings: `points` numbers into `x`, `y`, not closed, ring by ring (see `simplify.noded`)."""
+    """The graph of noded rings: `points` numbers into `x`, `y`, not closed, ring by ring (see `nodes.noded`)."""
     junction = junctions(points, offsets, x.size)
     place, edges, forward, key, walk_offsets = pieces(points, offsets, junction)
     ring_of = np.repeat(np.arange(offsets.size - 1), np.diff(walk_offsets))

@@ -1,4 +1,4 @@
-"""Ragged polygons as they are: some of them taken out, and their areas."""
+"""Ragged polygons as they are: some of them taken out, laid elsewhere; their areas and boxes."""
 
 from __future__ import annotations
 
@@ -71,3 +71,36 @@ def areas(coords: Floats, ring_offsets: Ints, polygon_offsets: Ints) -> Floats:
     out = np.zeros(polygons.size - 1)
     _areas(plain(coords, np.float64).reshape(-1, 2), plain(ring_offsets, np.int64), polygons, out)
     return out
+
+
+@kernel
+def _boxes(coords: Any, ring_offsets: Any, polygon_offsets: Any, out: Any) -> None:
+    for polygon in range(out.shape[0]):
+        x0, y0, x1, y1 = np.inf, np.inf, -np.inf, -np.inf
+        for i in range(ring_offsets[polygon_offsets[polygon]], ring_offsets[polygon_offsets[polygon + 1]]):
+            x0, x1 = min(x0, coords[i, 0]), max(x1, coords[i, 0])
+            y0, y1 = min(y0, coords[i, 1]), max(y1, coords[i, 1])
+        out[polygon, 0], out[polygon, 1], out[polygon, 2], out[polygon, 3] = x0, y0, x1, y1
+
+
+def boxes(coords: Floats, ring_offsets: Ints, polygon_offsets: Ints) -> Floats:
+    """xmin, ymin, xmax, ymax (k, 4) of each polygon; infinite and the wrong way round without a vertex."""
+    polygons = plain(polygon_offsets, np.int64)
+    out = np.empty((polygons.size - 1, 4))
+    _boxes(plain(coords, np.float64).reshape(-1, 2), plain(ring_offsets, np.int64), polygons, out)
+    return out
+
+
+@kernel
+def _move(coords: Any, ring_offsets: Any, polygon_offsets: Any, shift: Any) -> None:
+    for polygon in range(shift.shape[0]):
+        for i in range(ring_offsets[polygon_offsets[polygon]], ring_offsets[polygon_offsets[polygon + 1]]):
+            coords[i, 0] += shift[polygon, 0]
+            coords[i, 1] += shift[polygon, 1]
+
+
+def move(coords: Floats, ring_offsets: Ints, polygon_offsets: Ints, shift: Floats) -> None:
+    """Add to the vertices of each polygon its own `shift` (k, 2), in place."""
+    if coords.dtype != np.float64 or not coords.flags.c_contiguous or not coords.flags.writeable:
+        raise ValueError("vertices are moved in place: they must be writable, contiguous float64")
+    _move(coords, plain(ring_offsets, np.int64), plain(polygon_offsets, np.int64), plain(shift, np.float64))

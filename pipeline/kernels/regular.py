@@ -25,6 +25,7 @@ from pipeline.kernels import sides as walls
 from pipeline.kernels.arcs import Arcs, arcs_of
 from pipeline.kernels.claims import trespass
 from pipeline.kernels.jit import kernel, plain
+from pipeline.kernels.nodes import noded
 from pipeline.kernels.tidy import tidy
 
 CUT = 1.5
@@ -167,7 +168,7 @@ def regularise(
     With `claims` (h, w) int32 (see `kernels.claims`) a regular polygon keeps to the pixels of its claim, `whose` (k,);
     `shift` (k, 2) leads from its coordinates to those of `claims`.
     """
-    x, y, points, offsets = simplify.noded(coords, ring_offsets)
+    x, y, points, offsets = noded(coords, ring_offsets)
     keep = simplify.kept(x, y, points, offsets, float(tolerance))
     arcs = arcs_of(x, y, points, offsets, plain(polygon_offsets, np.int64))
     sides, regular = sides_of(arcs)

@@ -32,14 +32,14 @@ class Sides(NamedTuple):
 def cut(arcs: Any, tolerance: float) -> Any:
     """Douglas-Peucker's pieces of every arc: offsets (a + 1,), first and last place, moments."""
     keep = np.zeros(arcs.x.size, np.bool_)
-    stack = np.empty(arcs.points.size + 2, np.int64)
+    stack, x, y = np.empty(arcs.points.size + 2, np.int64), arcs.x[arcs.points], arcs.y[arcs.points]
     first, last = np.empty(arcs.points.size, np.int64), np.empty(arcs.points.size, np.int64)
     moments = np.zeros((arcs.points.size, 6), np.float64)
     offsets = np.zeros(arcs.offsets.size, np.int64)
     n = 0
     for arc in range(arcs.offsets.size - 1):
         begin, end = arcs.offsets[arc], arcs.offsets[arc + 1] - 1
-        thin(arcs.x, arcs.y, arcs.points, begin, end, tolerance, stack, keep)
+        thin(x, y, arcs.points, begin, end, tolerance, stack, keep)
         x0, y0 = arcs.x[arcs.points[begin]], arcs.y[arcs.points[begin]]
         i = begin
         for j in range(begin + 1, end + 1):

@@ -18,44 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels.arcs import junctions, pieces
-from pipeline.kernels.components import grown
 from pipeline.kernels.conflicts import conflicts
-from pipeline.kernels.jit import kernel, plain
+from pipeline.kernels.jit import inlined, kernel, plain
+from pipeline.kernels.nodes import noded
 
 _TRIES = 5
-
-
-@kernel
-def _node(ids: Any, ring_offsets: Any, x: Any, y: Any, by_y: Any, rank_y: Any, out: Any, out_offsets: Any) -> Any:
-    """Rings as point numbers, not closed, without repeats, with the points that lie on level or upright edges.
-
-    Points are numbered by x, then y, so that those on an upright edge are the numbers between its ends; the
-    same goes for level edges by the rank in `by_y`. `out` grows as needed and is returned.
-    """
-    n = 0
-    for ring in range(ring_offsets.size - 1):
-        for i in range(ring_offsets[ring], ring_offsets[ring + 1] - 1):
-            p, q = ids[i], ids[i + 1]
-            if p == q:
-                continue
-            between = 0
-            if x[p] == x[q]:
-                between = abs(q - p) - 1
-            elif y[p] == y[q]:
-                between = abs(rank_y[q] - rank_y[p]) - 1
-            if n + between >= out.size:
-                out = grown(out, 2 * (n + between) + 16)
-            out[n] = p
-            step = 1 if q > p else -1
-            if x[p] == x[q]:
-                for k in range(1, between + 1):
-                    out[n + k] = p + step * k
-            else:
-                for k in range(1, between + 1):
-                    out[n + k] = by_y[rank_y[p] + step * k]
-            n += 1 + between
-        out_offsets[ring + 1] = n
-    return out[:n]
 
 
 @kernel
@@ -82,15 +49,15 @@ def _chains(points: Any, offsets: Any, junction: Any) -> Any:
     return out[:n], out_offsets[: chains + 1], chain_of
 
 
-@kernel
+@inlined
 def _farthest(x: Any, y: Any, chain: Any, i: int, j: int) -> Any:
     """The place between `i` and `j` that is farthest from the segment between them, and its squared distance."""
-    ax, ay = x[chain[i]], y[chain[i]]
-    dx, dy = x[chain[j]] - ax, y[chain[j]] - ay
+    ax, ay = x[i], y[i]
+    dx, dy = x[j] - ax, y[j] - ay
     length = dx * dx + dy * dy
     far, best = i, -1.0
     for k in range(i + 1, j):
-        px, py = x[chain[k]] - ax, y[chain[k]] - ay
+        px, py = x[k] - ax, y[k] - ay
         t = 0.0
         if length > 0.0:
             t = min(max((px * dx + py * dy) / length, 0.0), 1.0)
@@ -103,7 +70,10 @@ def _farthest(x: Any, y: Any, chain: Any, i: int, j: int) -> Any:
 
 @kernel
 def thin(x: Any, y: Any, chains: Any, first: int, last: int, tolerance: float, stack: Any, keep: Any) -> None:
-    """Mark what Douglas-Peucker keeps of the chain at places `first` to `last`; all of it if tolerance < 0."""
+    """Mark what Douglas-Peucker keeps of the chain at places `first` to `last`; all of it if tolerance < 0.
+
+    `x` and `y` are by place, as `chains` is; `keep` is by point.
+    """
     for k in range(first + 1, last):
         keep[chains[k]] = tolerance < 0
     keep[chains[first]] = keep[chains[last]] = True
@@ -133,16 +103,18 @@ def kept(x: Any, y: Any, points: Any, offsets: Any, tolerance: float) -> Any:
     chains, chain_offsets, chain_of = _chains(points, offsets, junction)
     count = chain_offsets.size - 1
     keep, again, tries = np.zeros(x.size, np.bool_), np.ones(count, np.bool_), np.zeros(count, np.int64)
-    stack = np.empty(chains.size + 2, np.int64)
+    stack, place_x, place_y = np.empty(chains.size + 2, np.int64), x[chains], y[chains]
+    changed = np.empty(count, np.bool_)
     found = True
     while found:
         for chain in range(count):
+            changed[chain] = again[chain]
             if again[chain]:
                 limit = tolerance / 2.0 ** tries[chain] if tries[chain] < _TRIES else -1.0
-                thin(x, y, chains, chain_offsets[chain], chain_offsets[chain + 1] - 1, limit, stack, keep)
+                thin(place_x, place_y, chains, chain_offsets[chain], chain_offsets[chain + 1] - 1, limit, stack, keep)
                 again[chain] = False
                 tries[chain] += 1
-        found = conflicts(x, y, chains, chain_offsets, keep, again)
+        found = conflicts(x, y, chains, chain_offsets, keep, changed, again)
         for ring in range(offsets.size - 1):
             kept = 0
             for i in range(offsets[ring], offsets[ring + 1]):
@@ -170,32 +142,6 @@ def _emit(x: Any, y: Any, points: Any, offsets: Any, keep: Any) -> Any:
             n += 1
         ring_offsets[ring + 1] = n
     return coords[:n], ring_offsets
-
-
-def noded(
-    coords: NDArray[np.float64], ring_offsets: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rings as point numbers: x, y (n,) by number, the rings' points, not closed, and where each ring begins.
-
-    Equal vertices are one point, and what lies on a level or upright edge is a vertex of it.
-    """
-    points = plain(coords, np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise ValueError("polygons to simplify need finite coordinates")
-    rings = plain(ring_offsets, np.int64)
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    ordered = points[order]
-    new = np.ones(len(points), np.bool_)
-    new[1:] = (ordered[1:, 0] != ordered[:-1, 0]) | (ordered[1:, 1] != ordered[:-1, 1])
-    ids = np.empty(len(points), np.int64)
-    ids[order] = np.cumsum(new) - 1
-    x, y = ordered[new, 0].copy(), ordered[new, 1].copy()
-    by_y = np.lexsort((x, y))
-    rank_y = np.empty(by_y.size, np.int64)
-    rank_y[by_y] = np.arange(by_y.size)
-    offsets = np.zeros(rings.size, np.int64)
-    numbers = _node(ids, rings, x, y, by_y, rank_y, np.empty(len(points), np.int64), offsets)
-    return x, y, numbers, offsets
 
 
 def simplify(

@@ -184,7 +184,7 @@ def _follow(begin: Any, end: Any, rows: Any, parent: Any, next_edge: Any) -> Any
 
 
 @kernel
-def _gather(points: Any, offsets: Any, root: Any, value: Any) -> Any:
+def _gather(points: Any, offsets: Any, root: Any, value: Any, x0: int, y0: int) -> Any:
     """Group rings by piece: the shell, which comes first, then its holes in the order found."""
     rings = root.size
     piece_of = np.full(value.size, -1, np.int64)
@@ -208,26 +208,26 @@ def _gather(points: Any, offsets: Any, root: Any, value: Any) -> Any:
     n = 0
     for k in range(rings):
         for i in range(offsets[order[k]], offsets[order[k] + 1]):
-            coords[n, 0], coords[n, 1] = points[i, 0], points[i, 1]
+            coords[n, 0], coords[n, 1] = x0 + points[i, 0], y0 + points[i, 1]
             n += 1
         ring_offsets[k + 1] = n
     return coords, ring_offsets, polygon_offsets, label
 
 
 @kernel
-def _trace(labels: Any, bits: Any) -> Any:
+def _trace(labels: Any, bits: Any, x0: int, y0: int) -> Any:
     begin, end, value, rows, parent = _runs(labels, bits)
     next_edge = _tie(begin, end, value, rows, parent)
     points, offsets, root = _follow(begin, end, rows, parent, next_edge)
-    return _gather(points, offsets, root, value)
+    return _gather(points, offsets, root, value, x0, y0)
 
 
 def trace(
-    labels: NDArray[np.int32],
+    labels: NDArray[np.int32], origin: tuple[int, int] = (0, 0)
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
     """Polygons of a (height, width) label raster, 0 left out: one for every 4-connected piece of one label.
 
-    Returns `coords` (n, 2) float64 in pixels of the raster (corner origin), `ring_offsets`,
+    Returns `coords` (n, 2) float64 in pixels of the raster (corner origin, which is x, y `origin`), `ring_offsets`,
     `polygon_offsets` and the int32 `label` of each polygon. Polygons come in the row-major order of their
     first pixel; shells first, then holes; rings closed, without collinear vertices. Every polygon is valid:
     pieces that touch at a corner only are separate, and a piece that touches itself there has rings that
@@ -236,5 +236,5 @@ def trace(
     labels = plain(labels, np.int32)
     if labels.ndim != 2:
         raise ValueError(f"a label raster has two axes, not shape {labels.shape}")
-    coords, ring_offsets, polygon_offsets, label = _trace(labels, labels.reshape(-1).view(np.uint8))
+    coords, ring_offsets, polygon_offsets, label = _trace(labels, labels.reshape(-1).view(np.uint8), *origin)
     return coords, ring_offsets, polygon_offsets, label

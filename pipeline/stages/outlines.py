@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from pipeline.buildings import Integers, Ragged, join_polygons, take_polygons
 from pipeline.grid import Window
+from pipeline.kernels import polygons as ragged
 from pipeline.kernels import regular, simplify, trace
 from pipeline.kernels.claims import claim
 
@@ -66,9 +67,8 @@ def claims_of(component: Labels, others: npt.NDArray[np.bool_] | None, window: W
 
 def trace_labels(labels: Labels, window: Window) -> tuple[Ragged, Integers]:
     """Polygons of a label raster (h, w) at `window`, px in the scene, and the label of each."""
-    coords, ring_offsets, polygon_offsets, label = trace.trace(labels)
-    origin = np.array([window.x0, window.y0], np.float64)
-    return (coords + origin, ring_offsets, polygon_offsets), label.astype(np.int64)
+    coords, ring_offsets, polygon_offsets, label = trace.trace(labels, (window.x0, window.y0))
+    return (coords, ring_offsets, polygon_offsets), label.astype(np.int64)
 
 
 def simplified(polygons: Ragged, group: Integers, tolerance: float, claims: Claims | None = None) -> Ragged:
@@ -81,35 +81,30 @@ def simplified(polygons: Ragged, group: Integers, tolerance: float, claims: Clai
         return polygons
     order = np.argsort(group, kind="stable")
     sorted_polygons = take_polygons(polygons, order)
-    coords, ring_offsets, polygon_offsets = sorted_polygons
     heads = np.flatnonzero(np.diff(group[order], prepend=-1))  # first polygon of each group
     of = np.repeat(np.arange(heads.size), np.diff(heads, append=order.size))
-    starts = ring_offsets[polygon_offsets[heads]]
-    low, high = np.minimum.reduceat(coords, starts), np.maximum.reduceat(coords, starts)
+    boxes = ragged.boxes(*sorted_polygons)
+    low, high = np.minimum.reduceat(boxes[:, :2], heads), np.maximum.reduceat(boxes[:, 2:], heads)
     width = high[:, 0] - low[:, 0] + (GAP if claims is None else WIDE)
     row, place = np.divmod(np.cumsum(width) - width, ROW // 2)
-    row[np.diff(starts, append=coords.shape[0]) > MOST] = -1
+    starts = sorted_polygons[1][sorted_polygons[2][heads]]
+    row[np.diff(starts, append=sorted_polygons[0].shape[0]) > MOST] = -1
     shift = np.stack([ROW + place - low[:, 0], -low[:, 1]], axis=1)
 
     chosen, results = [], []
     for index in np.unique(row):
         some = np.flatnonzero(row[of] == index)
-        part = take_polygons(sorted_polygons, some)
+        part = sorted_polygons if some.size == order.size else take_polygons(sorted_polygons, some)
         if index >= 0:
-            laid = part[0] + shift[_vertex_owner(of[some], part)]
+            there = shift[of[some]]
+            ragged.move(*part, there)
             if claims is None:
-                part = simplify.simplify(laid, part[1], part[2], tolerance)
+                part = simplify.simplify(*part, tolerance)
             else:
-                whose, back = group[order][some], -claims.origin - shift[of[some]]
-                part = regular.regularise(laid, part[1], part[2], tolerance, claims.owner, whose, back)
-            part = (part[0] - shift[_vertex_owner(of[some], part)], part[1], part[2])
+                part = regular.regularise(*part, tolerance, claims.owner, group[order][some], -claims.origin - there)
+            ragged.move(*part, -there)
         chosen.append(some)
         results.append(part)
     back = np.empty_like(order)
     back[order[np.concatenate(chosen)]] = np.arange(order.size)
     return take_polygons(join_polygons(results), back)
-
-
-def _vertex_owner(owner: Integers, polygons: Ragged) -> Integers:
-    """Owner of each vertex, from that of each polygon."""
-    return np.repeat(np.repeat(owner, np.diff(polygons[2])), np.diff(polygons[1]))
