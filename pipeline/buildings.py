@@ -115,15 +115,11 @@ def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
         number = ids[order][twice[0]]
         raise StoreError(f"building {number} stands in two parts; remove work/parts and run again")
     pieces_per = np.concatenate([np.diff(part.building_offsets) for part in kept])
-    pieces = offsets_of(pieces_per)
-    polygons = join_polygons((part.coords, part.ring_offsets, part.polygon_offsets) for part in kept)
 
     def column(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in kept])[order]
 
-    if (order[:-1] > order[1:]).any():
-        polygons = take_polygons(polygons, ranges(pieces[:-1][order], pieces[1:][order]))
-    coords, ring_offsets, polygon_offsets = polygons
+    coords, ring_offsets, polygon_offsets = _in_order(kept, order, pieces_per)
     return SplitPart(
         building_id=ids[order],
         pixels=column("pixels"),
@@ -138,6 +134,28 @@ def concatenate(parts: Iterable[SplitPart]) -> SplitPart:
     )
 
 
+def _in_order(parts: list[SplitPart], order: Integers, pieces_per: Integers) -> Ragged:
+    """Polygons of the buildings of all parts at `order`, vertices copied once: they are most of what a scene holds."""
+    if len(parts) == 1 and not (order[:-1] > order[1:]).any():
+        return parts[0].coords, parts[0].ring_offsets, parts[0].polygon_offsets
+    first = offsets_of(pieces_per)
+    pieces = ranges(first[:-1][order], first[1:][order])
+    ring_counts = np.concatenate([np.diff(part.polygon_offsets) for part in parts])
+    vertices = np.concatenate([np.diff(part.ring_offsets) for part in parts])
+    ring_first = offsets_of(ring_counts)
+    rings = ranges(ring_first[:-1][pieces], ring_first[1:][pieces])
+    ring_offsets, polygon_offsets = offsets_of(vertices[rings]), offsets_of(ring_counts[pieces])
+    place = np.empty(pieces.size, np.int64)
+    place[pieces] = ring_offsets[polygon_offsets[:-1]]
+    coords, done = np.empty((int(ring_offsets[-1]), 2)), 0
+    for part in parts:
+        count = part.polygon_offsets.size - 1
+        where = place[done : done + count]
+        ragged_polygons.lay(part.coords, part.ring_offsets, part.polygon_offsets, where, coords)
+        done += count
+    return coords, ring_offsets, polygon_offsets
+
+
 def combine(
     parts: Iterable[SplitPart], gsd: float, min_area_m2: float, level: float, min_score: float = 0.0
 ) -> BuildingTable:
@@ -149,6 +167,7 @@ def combine(
     know what lies beyond its edge.
     """
     part = concatenate(parts)
+    release()
     polygons = part.coords, part.ring_offsets, part.polygon_offsets
     areas = polygon_areas(polygons) * float(level * level) * gsd**2
     owner = np.repeat(np.arange(len(part)), np.diff(part.building_offsets))
@@ -235,6 +254,13 @@ def read_arrays(path: Path, prefix: str) -> dict[str, npt.NDArray[Any]]:
 def part_arrays(part: SplitPart) -> dict[str, npt.NDArray[Any]]:
     """The part's arrays by column name, for `write_arrays`."""
     return {f"part_{field.name}": getattr(part, field.name) for field in fields(part)}
+
+
+def release() -> None:
+    """Give back the memory that Arrow has freed and keeps: what parts were read into is not needed again."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def read_part(path: Path) -> SplitPart:

@@ -26,6 +26,10 @@ def test_taken_moved_measured_and_boxed(seed: int) -> None:
     order = np.random.default_rng(seed).permutation(before[2].size - 1)[: 4 * seed]
     some = polygons.take(*before, order)
     assert shapely.equals_exact(shapes(some), shapes(before)[order]).all()
+    laid, sizes = np.zeros((len(some[0]) + 4, 2)), np.diff(some[1][some[2]])
+    polygons.lay(*some, np.cumsum(sizes[::-1])[::-1] - sizes + 4, laid)  # last polygon first
+    backwards = polygons.take(*some, np.arange(order.size)[::-1])
+    np.testing.assert_array_equal(laid[4:], backwards[0])
     shift = np.random.default_rng(seed).normal(size=(order.size, 2))
     expected = [shapely.affinity.translate(*pair) for pair in zip(shapes(some), *shift.T, strict=True)]
     polygons.move(*some, shift)
@@ -39,6 +43,8 @@ def test_what_is_not_there_is_not_taken() -> None:
     for wrong in (-1, before[2].size - 1):
         with pytest.raises(IndexError, match="of"):
             polygons.take(*before, np.array([wrong]))
+    with pytest.raises(IndexError, match="of 3"):
+        polygons.lay(*before, np.zeros(before[2].size - 1, np.int64), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="in place"):
         polygons.move(before[0].astype(np.float32), *before[1:], np.zeros((before[2].size - 1, 2)))
 

@@ -18,7 +18,10 @@ from pipeline.export.wkb import boxes_in
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BUCKET = 32_768  # rows sorted in memory at once
+BUCKET = 8_192
+"""Rows sorted in memory at once, of which there are three copies then."""
+BUCKETS = 256
+"""Buckets at most, each an open file; of more rows they become larger."""
 SPILLED = "rows.arrow"
 
 
@@ -67,6 +70,7 @@ def hilbert_sorted(parts: Iterable[pa.Table], beside: Path, stack: ExitStack) ->
                 for table in held:
                     writer.write_table(table)
                 held = []
+                pa.default_memory_pool().release_unused()  # it keeps several batches' worth otherwise
     if schema is None:
         return iter(()), 0
     box = np.concatenate(boxes)
@@ -84,7 +88,8 @@ def hilbert_sorted(parts: Iterable[pa.Table], beside: Path, stack: ExitStack) ->
 def _deal(schema: pa.Schema, rank: np.ndarray, folder: Path) -> Iterator[pa.Table]:
     import pyarrow as pa
 
-    buckets = range(-(-len(rank) // BUCKET))
+    size = max(BUCKET, -(-len(rank) // BUCKETS))
+    buckets = range(-(-len(rank) // size))
     ranks: list[list[np.ndarray]] = [[] for _ in buckets]
     with ExitStack() as stack:
         writers = [stack.enter_context(pa.ipc.new_stream(str(folder / f"{b}.arrow"), schema)) for b in buckets]
@@ -92,8 +97,8 @@ def _deal(schema: pa.Schema, rank: np.ndarray, folder: Path) -> Iterator[pa.Tabl
         for batch in stack.enter_context(pa.ipc.open_stream(str(folder / SPILLED))):
             mine = rank[start : start + batch.num_rows]
             start += batch.num_rows
-            for b in np.unique(mine // BUCKET):
-                rows = np.flatnonzero(mine // BUCKET == b)
+            for b in np.unique(mine // size):
+                rows = np.flatnonzero(mine // size == b)
                 writers[b].write_batch(batch.take(pa.array(rows)))
                 ranks[b].append(mine[rows])
     (folder / SPILLED).unlink()
@@ -102,3 +107,4 @@ def _deal(schema: pa.Schema, rank: np.ndarray, folder: Path) -> Iterator[pa.Tabl
             table = stream.read_all().combine_chunks()
         yield table.take(pa.array(np.argsort(np.concatenate(ranks[b]))))
         (folder / f"{b}.arrow").unlink()
+        pa.default_memory_pool().release_unused()

@@ -1,7 +1,7 @@
 """Vector layers on disk: GeoParquet 1.1 that a bounding box can be read from, and copies for QGIS.
 
 WKB geometry, a `bbox` covering, zstd, explicit row groups. Rows come as Arrow batches and leave as
-row groups, so memory follows the row group (and, when sorting, a bucket of half a million rows), not
+row groups, so memory follows the row group (and, when sorting, a bucket of `sort.BUCKET` rows), not
 the nation. Bytes depend on the rows and their order only: never on how batches were cut, or on time.
 """
 

@@ -32,6 +32,7 @@ def warm() -> None:
     coords, rings, pieces, _ = trace.trace(labels)
     coords, rings, pieces = simplify.simplify(coords, rings, pieces, 1.0)
     coords, rings, pieces = polygons.take(coords, rings, pieces, np.arange(pieces.size - 1))
+    polygons.lay(coords, rings, pieces, rings[pieces[:-1]], np.empty_like(coords))
     polygons.areas(coords, rings, pieces)
     polygons.boxes(coords, rings, pieces)
     polygons.move(coords, rings, pieces, np.zeros((pieces.size - 1, 2)))

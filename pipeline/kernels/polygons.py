@@ -51,6 +51,25 @@ def take(coords: Floats, ring_offsets: Ints, polygon_offsets: Ints, order: Ints)
 
 
 @kernel
+def _lay(coords: Any, ring_offsets: Any, polygon_offsets: Any, place: Any, out: Any) -> None:
+    for polygon in range(place.size):
+        n = place[polygon]
+        for i in range(ring_offsets[polygon_offsets[polygon]], ring_offsets[polygon_offsets[polygon + 1]]):
+            out[n, 0], out[n, 1] = coords[i, 0], coords[i, 1]
+            n += 1
+
+
+def lay(coords: Floats, ring_offsets: Ints, polygon_offsets: Ints, place: Ints, out: Floats) -> None:
+    """Copy the vertices of polygon k to `out` (n, 2) float64 from row `place` (k,) on."""
+    xy, rings = plain(coords, np.float64).reshape(-1, 2), plain(ring_offsets, np.int64)
+    polygons, places = plain(polygon_offsets, np.int64), plain(place, np.int64)
+    ends = places + np.diff(rings[polygons])
+    if places.size and not (places.min() >= 0 and ends.max() <= len(out)):
+        raise IndexError(f"vertices {places.min()} to {ends.max()} of {len(out)}")
+    _lay(xy, rings, polygons, places, out)
+
+
+@kernel
 def _areas(coords: Any, ring_offsets: Any, polygon_offsets: Any, out: Any) -> None:
     """Around each ring's own first vertex: small numbers, so nothing is lost far from the scene's origin."""
     for polygon in range(out.size):
