@@ -1,12 +1,14 @@
 """Roads and classes: a layer of roads alone, of buildings alone, and both together, each as `resurvey run` aligns it.
 
     python -m benchmarks.alignment_roads --data DIR [--fields 3] [--card alignment-roads] [--areas NAME ...]
+                                         [--layers both roads buildings]
 
 Areas: drawn scenes of seeds that nothing was trained on (training/city_roads.py, and training/city.py) and
-the right part of vegas_roads_us. Everything is moved off by published fields of up to
-32 and 8 px, all classes by the same one; lines get a vertex each 10 m. Errors, px, median / mean: of roads the distance
-of a vertex from its true place (`full`), and from the nearest true line (`across`, what can be seen of it). What moves
-is measured before the gate (`search`) and after it, with the rows that abstain (`gated`).
+the right part of vegas_roads_us, its lines as they are labelled and moved onto their roads. Everything is moved off by
+published fields of up to 32 and 8 px, all classes by the same one; lines get a vertex each 10 m. Errors, px, median /
+mean: of roads the distance of a vertex from its true place (`full`), and from the nearest true line (`across`, what
+can be seen of it). What moves is measured before the gate (`search`) and after it, with the rows that abstain
+(`gated`).
 """
 
 from __future__ import annotations
@@ -39,9 +41,13 @@ from training.deform import misalign
 logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Evidence = NDArray[np.float32]
+VEGAS_OFF = (-5.0, -4.3)
+"""px by which the labelled lines of vegas_roads_us come to lie on their roads, as its training part shows: see
+benchmarks/alignment_roads_gate.py."""
 VERTEX_M = 10.0
 """Metres between the vertices of lines."""
 
+LAYERS = ("both", "roads", "buildings")
 DRAWN = (("streets", 0.3), ("streets", 0.5), ("country", 0.5), ("car park", 0.3))
 
 
@@ -144,7 +150,7 @@ def search(case: Case, coords: Array, near: Evidence | None) -> Found:
         road_fit, px = edges.rate(
             tensor_of(near, case, 1), places[-1], case.ring_offsets, rows, len(rows), gate.REACH
         )
-        own, length = np.where(line, edges.peaks(road_fit)[:, 3], own), np.where(line, px, length)
+        own, length = np.where(line, roads.contrasts(road_fit), own), np.where(line, px, length)
     moved = np.hypot(*means(case, places[-1] - places[-2]).T)
     return Found(places[-1], means(case, clear[0]), moved, own, length, line)
 
@@ -155,18 +161,22 @@ def means(case: Case, values: Array) -> Array:
     return np.asarray(np.add.reduceat(values, case.ring_offsets[:-1], axis=0) / counts)
 
 
-def gated(case: Case, start: Array, found: Found) -> tuple[Array, Array]:
-    """Vertices after the gate and the abstention, and each row's confidence."""
+def gated(
+    case: Case, start: Array, found: Found, weights: dict[str, float] = gate.LINE_WEIGHTS,
+    least: float = gate.ABSTAIN_ROADS,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Vertices after the gate and the abstention, and each row's confidence; of lines by `weights`, the limit `least`.
+    """
     told = found.line & (found.length > 0)
     confidence = gate.confidence_of(found.clear, found.last, found.own)
-    of_roads = gate.road_confidence_of(found.clear, found.last, found.own)
+    of_roads = gate.chance(weights, found.clear, found.last, found.own)
     confidence = np.where(told, of_roads, confidence)
     square = means(case, ((found.coords - start) ** 2).sum(axis=1))
     square = np.where(told, np.maximum(square - gate.LINE_NOISE**2, 0), square)
     verdicts = gate.Verdicts(means(case, found.coords), found.length, confidence, square)
     moved, near = gate.move(start, found.coords, verdicts, gate.Gate(case.gsd))
     sure = gate.together(confidence, found.length, means(case, near))
-    stays = np.repeat(sure < np.where(told, gate.ABSTAIN_ROADS, gate.ABSTAIN), np.diff(case.ring_offsets))
+    stays = np.repeat(sure < np.where(told, least, gate.ABSTAIN), np.diff(case.ring_offsets))
     return np.where(stays[:, None], start, moved), sure
 
 
@@ -191,21 +201,27 @@ def areas(data: Path, names: Sequence[str] | None = None) -> Iterator[tuple[str,
         whole = np.ones(made.image.shape[1:], bool)
         yield "city 0.3 m", LabelledScene("city", 0.3, made.image, whole, whole, made.coords, made.ring_offsets,
                                           made.polygon_offsets, made.roads), whole  # fmt: skip
-    if not names or "vegas_roads_us" in names:
-        (scene,) = load_scenes(data, ["vegas_roads_us"])
-        yield scene.name, scene, split(scene)[1]
+    (scene,) = load_scenes(data, ["vegas_roads_us"])
+    for name, lines in (("vegas, as labelled", scene.roads), ("vegas, in place", in_place(scene).roads)):
+        if not names or name in names:
+            yield name, replace(scene, roads=lines), split(scene)[1]
 
 
-def main(data: Path, network: Any, fields: int, names: Sequence[str] | None) -> None:
+def in_place(vegas: LabelledScene) -> LabelledScene:
+    """vegas_roads_us with its lines moved by VEGAS_OFF."""
+    return replace(vegas, roads=tuple(line + VEGAS_OFF for line in vegas.roads))
+
+
+def main(data: Path, network: Any, fields: int, names: Sequence[str] | None, layers: Sequence[str] = LAYERS) -> None:
     """Log a row for each area, size of field, layer and class."""
     for name, scene, area in areas(data, names):
         both = layer_of(scene, area)
         near = nearness(network, both)
-        kinds = ("both", "roads", "buildings") if scene.polygons else ("roads",)
+        kinds = tuple(kind for kind in LAYERS if kind in layers) if scene.polygons else ("roads",)
         for largest in (32.0, 8.0):
             for show in kinds:
                 case = both
-                if show != "both" and len(kinds) > 1:
+                if show != "both" and scene.polygons:
                     case = replace(layer_of(scene, area, show), bands=both.bands)
                 # one field for every layer of a scene: drawn for the whole of it
                 rows: dict[tuple[bool, str], list[tuple[Array, Array]]] = {}
@@ -245,7 +261,8 @@ if __name__ == "__main__":
     parser.add_argument("--card", default="alignment-roads")
     parser.add_argument("--models", help="a folder of cards other than the shipped")
     parser.add_argument("--areas", nargs="*")
+    parser.add_argument("--layers", nargs="*", choices=LAYERS, default=LAYERS)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    main(given.data, load(given.card, given.models, "cpu"), given.fields, given.areas)
+    main(given.data, load(given.card, given.models, "cpu"), given.fields, given.areas, given.layers)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from models.line_reader import LineReader
-from training.chips_roads import batch_of, cut_chip, road_field
+from training import chips_roads
+from training.chips_roads import Scenes, batch_of, cut_chip, cut_some, drawn_field, road_field
 from training.city_roads import KINDS, road_scene
 from training.deform import gaussian_field
 from training.patches_classes import cut_classes, prepare_classes, to_batch, with_vertices
 from training.recipes.alignment_classes import ALONG, ClassesTrainee, across_loss, losses
-from training.recipes.alignment_roads import columns, fold, near_loss, overlap, read
+from training.recipes.alignment_roads import columns, fold, near_loss, overlap, perceptron, read
+from training.roads_by_hand import drawn_lines
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS)))
@@ -103,3 +107,40 @@ def test_pixels_are_read_as_the_network_reads_them() -> None:
         torch.testing.assert_close(network(image)[:, 0], before, rtol=1e-3, atol=1e-4)
     assert float(near_loss(8 * near - 4, near, known)) < float(near_loss(4 - 8 * near, near, known))
     assert float(overlap(torch.full_like(near, -20), near, known)) < 1e-3
+
+
+def test_drawn_scenes_are_new_as_training_goes_and_the_same_when_it_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chips_roads, "real_fields", lambda data: [])
+    monkeypatch.setattr(chips_roads, "POOL", 3)
+    monkeypatch.setattr(chips_roads, "FRESH", 2)
+    scenes, resumed = (Scenes(Path("none"), 200) for _ in range(2))
+    first, same, later = scenes.at(0), scenes.at(1), scenes.at(2)
+    assert [a.image is b.image for a, b in zip(first, same, strict=True)] == [True] * 3
+    assert later[0].image is first[1].image and later[1].image is first[2].image
+    assert np.array_equal(later[2].image, drawn_field(3, 200).image)
+    again = resumed.at(2)
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(later, again, strict=True))
+    assert sum(field.share for field in again) == pytest.approx(1)
+    chips = cut_some(again, np.random.default_rng(0), 3, 16, 80)
+    assert [chip[0].shape for chip in chips] == [(3, 176, 176)] * 3
+
+
+def test_lines_by_hand_lie_in_their_boxes() -> None:
+    for name in chips_roads.BY_HAND:
+        (x0, y0, x1, y1), lines = drawn_lines(name)
+        assert len(lines) >= 4 and all(line.ndim == 2 and len(line) > 1 for line in lines)
+        inside = [((line >= (x0, y0)) & (line <= (x1, y1))).all(1).any() for line in lines]
+        assert all(inside)
+
+
+def test_the_perceptron_learns_what_the_maps_show() -> None:
+    torch.manual_seed(0)
+    network = LineReader(12, 2)
+    channels = sum(layer.weight.shape[1] for layer in network.read)
+    column = torch.randn(2048, channels) * 3 + 1
+    near = (column[:, :60].sum(1) > 60).float()
+    before = network.decoder.ups[0][0].weight.clone()
+    perceptron(network, column, near, 60, 1e-2)
+    assert torch.equal(before, network.decoder.ups[0][0].weight)
+    found = torch.sigmoid(read(network, column)) > 0.5
+    assert (found == near.bool()).float().mean() > 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from models.line_reader import LineReader
 from pipeline.errors import SettingsError
 from pipeline.footprints import index_cadaster, read_block, road_rows
 from pipeline.grid import Window
+from pipeline.kernels import edges
 from pipeline.kernels.lines import strips
 from pipeline.polygons import read_cadaster
 from pipeline.polygons import road_rows as road_rows_of
@@ -25,6 +27,7 @@ from tests.test_search import move
 
 SIDE = 512
 GSD = 0.6
+WHOLE = Window(0, 0, SIDE, SIDE)
 
 
 def run(*points: tuple[float, float]) -> np.ndarray:
@@ -64,9 +67,12 @@ def test_a_pixel_of_a_strip_does_not_know_the_window() -> None:
     assert whole[0].any() and np.array_equal(whole[:, 16:56, 32:82], part)
 
 
-def test_a_pixel_of_the_reader_sees_no_farther_than_its_halo() -> None:
+@pytest.mark.parametrize("decoder", [0, 2])
+def test_a_pixel_of_the_reader_sees_no_farther_than_its_halo(decoder: int) -> None:
     torch.manual_seed(0)
-    network = LineReader(8).eval()
+    network = LineReader(8, decoder).eval()
+    for head in network.decoder.heads if network.decoder is not None else []:
+        torch.nn.init.normal_(head.weight)
     image = torch.rand(1, 3, 240, 256)
     with torch.no_grad():
         whole, part = network(image), network(image[..., 24:216, 16:208])
@@ -80,9 +86,16 @@ def test_the_reader_takes_the_branch_of_the_successor() -> None:
     from catalogs.cards import load_card, load_weights
 
     weights = load_weights(load_card("alignment-successor"))
-    network = LineReader()
-    network.start_from(weights)
-    assert torch.equal(network.branch.blocks[2][2].weight, weights["image_branch.blocks.2.2.weight"].float())
+    gray, coloured = LineReader(8).eval(), LineReader(8, 2).eval()
+    gray.start_from(weights)
+    coloured.start_from(weights)
+    assert torch.equal(gray.branch.blocks[2][2].weight, weights["image_branch.blocks.2.2.weight"].float())
+    # what the decoder adds is nothing yet: the perceptron's answer is the same
+    for name in ("read", "middle", "head"):
+        getattr(coloured, name).load_state_dict(getattr(gray, name).state_dict())
+    image = torch.rand(1, 3, 176, 168)
+    with torch.no_grad():
+        torch.testing.assert_close(coloured(image), gray(image), rtol=0, atol=1e-4)
 
 
 def test_without_roads_two_classes_answer_as_one() -> None:
@@ -123,6 +136,17 @@ def test_evidence_lies_where_it_was_at_every_level() -> None:
         tensor = roads.tensor_at(ramp[source.slices(Window(0, 0, 64, 64))], source, region, factor, level)
         middle = (np.arange(8, 12) + 0.5) * factor / level - 0.5
         np.testing.assert_allclose(np.sqrt(tensor[0, 0]) / roads.GAIN, middle / 64, atol=1e-6)
+
+
+def test_a_line_contrasts_with_what_is_beside_it_as_much_as_the_map_is_sure() -> None:
+    coords, offsets = cross()
+    rows = np.arange(4)
+    for sure, off, wanted in ((1.0, 0.0, 0.5), (0.1, 0.0, 0.05), (1.0, 6.0, -0.05), (0.0, 0.0, 0.0)):
+        near = np.float32(sure) * nearness(coords, offsets)
+        tensor = roads.tensor_at(np.pad(near, 2), roads.source_window(WHOLE, 1, 1), WHOLE, 1, 1)
+        fit, _ = edges.rate(tensor, coords + (off, off), offsets, rows, 4, 8)
+        found = roads.contrasts(fit)
+        assert found == pytest.approx([wanted] * 4, abs=0.15 * max(sure, 1e-9))
 
 
 def found_by(coords: np.ndarray, offsets: np.ndarray, near: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -207,6 +231,42 @@ def test_which_rows_are_roads(tmp_path: Path) -> None:
     coords, offsets, of = block.lines(block.xy, chosen)
     assert of.tolist() == list(range(7))  # neither the river nor the square, which has an outline
     assert len(coords) == offsets[-1] == sum(len(shape.coords) for shape in rows.geometry[:7])
+
+
+def test_a_row_of_a_polygon_and_a_line_is_a_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its confidence is compared with the roads' limit, so the roads' evidence makes it."""
+    import geopandas
+    import shapely
+
+    from pipeline import job
+    from pipeline.worker import roads as worker
+
+    image, lines = layer(tmp_path)
+    rows = geopandas.read_parquet(lines)
+    box = shapely.box(353100, 3057900, 353110, 3057910)
+    shapes = [rows.geometry[0], box, shapely.GeometryCollection([box, rows.geometry[1]]), shapely.LineString(
+        [(353050, 3057801), (353060, 3057801)])]  # fmt: skip
+    geopandas.GeoDataFrame(geometry=shapes, crs=rows.crs).to_parquet(lines)
+    cadaster = read_cadaster(lines)
+    index_cadaster(cadaster, working_raster(open_raster(str(image)), 0.1), tmp_path / job.CADASTER,
+                   road_rows_of(cadaster, None))  # fmt: skip
+    block = read_block(tmp_path / job.CADASTER, "r0000c0000")
+    near = nearness(*cross())
+
+    def tensor_of(job: object, factor: int, region: Window) -> tuple[np.ndarray, tuple[int, int]]:
+        seen = np.zeros((region.height, region.width), np.float32)
+        seen[: 300 - region.y0] = np.pad(near, 600)[600 + region.y0 : 900, 600 + region.x0 :][:, : region.width]
+        return np.stack([seen, 0 * seen, seen])[:, : 300 - region.y0], (region.y0, region.x0)
+
+    monkeypatch.setattr(worker, "tensor_of", tensor_of)
+    grid = SimpleNamespace(at=lambda key: SimpleNamespace(core=Window(0, 0, SIDE, SIDE)))
+    asked = SimpleNamespace(work=tmp_path, blocks=lambda: grid)
+    own, length = np.full(4, 9.0), np.array([0.0, 50.0, 50.0, 0.0])
+    px = worker.fits(asked, "r0000c0000", block, block.xy, own, length)
+    assert (px > 0).tolist() == [True, False, True, True]
+    assert own[1] == 9 and length[1] == 50
+    assert (own[[0, 2]] < 9).all() and length[2] == pytest.approx(px[2]) and 100 < length[2] < 400
+    assert length[3] == 0 and px[3] < 1e-9  # below what can be seen: a road still, that only neighbours speak for
 
 
 def card_of_bright_roads(folder: Path) -> Path:

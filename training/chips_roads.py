@@ -3,9 +3,7 @@ where that is known."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,21 +18,27 @@ from training.areas import split
 from training.chips import LabelledScene, load_scenes, stretch
 from training.city import city
 from training.city_roads import road_scene
+from training.roads_by_hand import drawn_lines
 from training.targets_classes import covered, grid_shape
 
 GSDS = (0.45, 0.6, 0.8)
 """Metres: what scenes are averaged to before chips are cut, with zooms of ZOOM around it."""
 
 ZOOM = 1.2
-FALL = 1.5
+FALL = 2.5
 """Standard deviation, px, of the bump over a centre line."""
 
-LABELLED = {"vegas_roads_us": 0.25, "bakerlake_ca_1": 0.08}
-BY_HAND = {"massachusetts_us_f": 0.17}
+LABELLED = {"vegas_roads_us": 0.17, "bakerlake_ca_1": 0.04}
+"""Scenes with roads, and the share of chips that are cut from each."""
+BY_HAND = {"massachusetts_us_f": 0.08, "vegas_us": 0.06, "shanghai_cn": 0.02, "rio_br_a": 0.1}
 """Centre lines drawn by hand, to about 2 m (training/roads_by_hand.json)."""
 
-STREETS = 0.08
-"""Share of chips of training/city.py's cities; training/city_roads.py's scenes have what is left."""
+STREETS = 0.2
+"""Share of the drawn scenes that are training/city.py's cities; the others are training/city_roads.py's."""
+POOL, FRESH = 16, 6
+"""Drawn scenes that chips are cut from at one time, and the steps after which the oldest makes way for a new one."""
+SIDE = 700
+"""px of a drawn scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,12 @@ class RoadField:
 def by_hand(data: Path, name: str) -> tuple[LabelledScene, NDArray[np.bool_]]:
     """A scene with the centre lines drawn over it by hand, and the training area inside their box."""
     (scene,) = load_scenes(data, [name])
-    drawn = json.loads((Path(__file__).parent / "roads_by_hand.json").read_text())[name]
-    x0, y0, x1, y1 = drawn["box"]
+    (x0, y0, x1, y1), lines = drawn_lines(name)
     area = np.zeros_like(scene.labelled)
     area[y0:y1, x0:x1] = True
-    lines = tuple(np.array(line["xy"], np.float64) for line in drawn["lines"])
-    return replace(scene, roads=lines), area & split(scene)[0]
+    if scene.labelled.any():  # without labels for anything it is of no evaluation area
+        area &= split(scene)[0]
+    return replace(scene, roads=lines), area & scene.valid
 
 
 def road_field(scene: LabelledScene, area: NDArray[np.bool_], gsd: float, share: float) -> RoadField:
@@ -88,33 +92,59 @@ def road_field(scene: LabelledScene, area: NDArray[np.bool_], gsd: float, share:
     return RoadField(scene.name, image[:, *box].copy(), near[box].copy(), inside[box].astype(np.uint8), share)
 
 
-def training_fields(data: Path, scenes: int = 24) -> list[RoadField]:
-    """Everything that is learned from."""
-    return list(_fields(data, scenes))
-
-
-def _fields(data: Path, scenes: int) -> Iterator[RoadField]:
+def real_fields(data: Path) -> list[RoadField]:
+    """The real scenes that are learned from, at each of GSDS that they have."""
+    fields: list[RoadField] = []
     for name, share in LABELLED.items():
         (scene,) = load_scenes(data, [name])
-        yield from _at_gsds(scene, split(scene)[0], share)
+        fields += _at_gsds(scene, split(scene)[0], share)
     for name, share in BY_HAND.items():
-        yield from _at_gsds(*by_hand(data, name), share)
-    for seed in range(3):
-        made = city((800, 800), (0.3, 0.5)[seed % 2], 3000 + seed, density=0.1 + 0.25 * seed)
+        fields += _at_gsds(*by_hand(data, name), share)
+    return fields
+
+
+def drawn_field(number: int, side: int = SIDE) -> RoadField:
+    """Drawn scene `number`, a city or roads; numbers do not meet the seeds of evaluation scenes."""
+    rng = np.random.default_rng([number, 23])
+    seed, gsd = 20000 + number, float(rng.choice((0.3, 0.4, 0.5, 0.6)))
+    if rng.random() < STREETS:
+        made = city((side, side), gsd, seed, density=float(rng.uniform(0.1, 0.6)))
         whole = np.ones(made.image.shape[1:], bool)
-        lines = LabelledScene("city", made.gsd, made.image, whole, whole, made.coords, made.ring_offsets,
+        scene = LabelledScene("city", gsd, made.image, whole, whole, made.coords, made.ring_offsets,
                               made.polygon_offsets, made.roads)  # fmt: skip
-        yield road_field(lines, whole, 0.6, STREETS / 3)
-    rest = 1 - STREETS - sum(sum(shares.values()) for shares in (LABELLED, BY_HAND))
-    for seed in range(scenes):
-        scene = road_scene(800, (0.3, 0.5, 0.4)[seed % 3], 5000 + seed)
-        yield road_field(scene, scene.labelled, max(GSDS[seed % 3], scene.gsd), rest / scenes)
+    else:
+        scene = road_scene(side, gsd, seed)
+    return road_field(scene, scene.labelled, max(float(rng.choice(GSDS)), gsd), 1.0)
 
 
-def _at_gsds(scene: LabelledScene, area: NDArray[np.bool_], share: float) -> Iterator[RoadField]:
+class Scenes:
+    """What chips are cut from at each step: the real scenes, and drawn ones that are new every FRESH steps."""
+
+    def __init__(self, data: Path, side: int = SIDE) -> None:
+        self.real = real_fields(data)
+        self.side = side
+        self.drawn: dict[int, RoadField] = {}
+
+    def at(self, step: int) -> list[RoadField]:
+        """The fields of a step; the same whenever it is asked for."""
+        wanted = range(step // FRESH, step // FRESH + POOL)
+        self.drawn = {k: self.drawn.get(k) or drawn_field(k, self.side) for k in wanted}
+        share = (1 - sum(field.share for field in self.real)) / POOL
+        return self.real + [replace(field, share=share) for field in self.drawn.values()]
+
+
+def cut_some(
+    fields: list[RoadField], rng: np.random.Generator, count: int, side: int, around: int
+) -> list[tuple[NDArray[np.float32], ...]]:
+    """Chips (see `cut_chip`) of fields by their share."""
+    shares = np.array([field.share for field in fields])
+    chosen = rng.choice(len(fields), count, p=shares / shares.sum())
+    return [cut_chip(fields[k], rng, side, around) for k in chosen]
+
+
+def _at_gsds(scene: LabelledScene, area: NDArray[np.bool_], share: float) -> list[RoadField]:
     gsds = [gsd for gsd in GSDS if gsd >= 0.9 * scene.gsd] or [scene.gsd]
-    for gsd in gsds:
-        yield road_field(scene, area, gsd, share / len(gsds))
+    return [road_field(scene, area, gsd, share / len(gsds)) for gsd in gsds]
 
 
 def evaluation_fields(data: Path, gsd: float = 0.6) -> list[RoadField]:
@@ -152,6 +182,9 @@ def cut_chip(
         image[:] = image.mean(0)
     gain = rng.uniform(0.75, 1.3) * rng.uniform(0.9, 1.1, (3, 1, 1))
     image = (image - 0.4) * gain + 0.4 + rng.uniform(-0.1, 0.1) + rng.uniform(-0.03, 0.03, (3, 1, 1))
+    if rng.random() < 0.35:
+        blur = rng.uniform(0.4, 1.0)
+        image = np.stack([cv2.GaussianBlur(band, (0, 0), blur) for band in image.astype(np.float32)])
     if rng.random() < 0.3:
         image += rng.normal(0, rng.uniform(0, 0.05), image.shape)
     near, known = warp(field.near, side, cv2.INTER_LINEAR), warp(field.known, side, cv2.INTER_NEAREST)

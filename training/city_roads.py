@@ -66,7 +66,9 @@ def _streets(side: int, gsd: float, rng: np.random.Generator) -> list[Road]:
             width, look = float(rng.choice([4, 5.5, 6, 7, 9, 13])) / gsd, int(rng.integers(0, 3))
             if width * gsd > 12 and rng.random() < 0.7:  # two carriageways with a strip between them
                 apart = np.array([-(line[-1] - line[0])[1], (line[-1] - line[0])[0]])
-                apart = apart / np.hypot(*apart) * rng.uniform(6, 9) / gsd
+                apart = apart / np.maximum(np.hypot(*apart), 1e-9) * rng.uniform(6, 9) / gsd
+                if len(line) == 1:  # a small scene, that no other street crosses
+                    continue
                 roads += [Road(line + apart, width * 0.6, look), Road(line - apart, width * 0.6, look)]
                 continue
             for a, b in zip(line[:-1], line[1:], strict=True):

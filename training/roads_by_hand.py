@@ -1,7 +1,8 @@
-"""Road centre lines drawn by hand over two training areas, since the building scenes label no roads.
+"""Road centre lines drawn by hand over training areas, since the building scenes label no roads.
 
 `roads_by_hand.json`: scene -> `box` (x0, y0, x1, y1) in px of the scene, inside which the lines were drawn, and
 `lines`, each `xy` in px with `core_m` (surely road, metres wide) and `verge_m` (not surely anything up to here).
+Under `lines alone` are scenes whose lines have no widths: only the network that sees road middles learns from them.
 Drawn by eye on a screen, to about 2 m; narrow alleys were left out, so they count as background.
 """
 
@@ -15,6 +16,14 @@ from numpy.typing import NDArray
 
 from training.chips import LabelledScene
 from training.targets_classes import BACKGROUND, NOT_BUILDING, ROAD, draw_lines
+
+
+def drawn_lines(name: str) -> tuple[tuple[int, int, int, int], tuple[NDArray[np.float64], ...]]:
+    """The box (x0, y0, x1, y1) and the centre lines (n, 2) drawn in it, px of scene `name`."""
+    everything = json.loads((Path(__file__).parent / "roads_by_hand.json").read_text())
+    drawn = everything.get(name) or everything["lines alone"][name]
+    x0, y0, x1, y1 = drawn["box"]
+    return (x0, y0, x1, y1), tuple(np.array(line["xy"], np.float64) for line in drawn["lines"])
 
 
 def with_roads(scene: LabelledScene, codes: NDArray[np.uint8], gsd: float) -> NDArray[np.uint8]:

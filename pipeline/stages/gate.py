@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.kernels import scatter
 
-VERSION = 2
+VERSION = 3
 SIGMA_M, SIGMA_PX = 20.0, 120.0
 """Standard deviation of the neighbours' weights: metres, and px of level 1 at least. As the first search's."""
 CUT = 3.0
@@ -36,10 +36,12 @@ ABSTAIN = 0.2
 WEIGHTS = {"clear": 0.655, "last": -4.633, "own": 0.653, "constant": -2.068}
 """Logistic regression of "mean vertex error of at most 2 px" on the evidence, training areas only."""
 
-LINE_WEIGHTS = {"clear": 2.031, "last": -3.545, "own": 0.503, "constant": -5.56}
-"""The same for roads, "within 2 px of the true line in the mean", on drawn scenes of their own."""
+LINE_WEIGHTS = {"clear": 0.838, "last": -8.976, "own": 18.705, "constant": -1.579}
+"""The same for roads, "within 2 px of the true line in the mean", on training areas of their own: benchmarks/
+alignment_roads_gate.py makes them."""
 ABSTAIN_ROADS = 0.6
-"""Confidence below which a road stays: staying is right too (within 2 px) for two in three with fields of 8 px."""
+"""Confidence below which a road stays: the least, in tenths, with which fields of 8 px leave no training area worse
+than it came. Staying is right too (within 2 px) for most of them."""
 LINE_NOISE = 2.0
 """px of level 1: what the roads' evidence is off by even where a line lies right, taken off its moves' squares before
 they are compared with QUIET."""
@@ -70,15 +72,17 @@ class Gate:
 def confidence_of(clear: Float64, last: Float64, own: Float64) -> Float64:
     """Chance (n) that a footprint ends within 2 px: clearness of the first search's peak, length of the last search's
     move (px of level 1), and standard deviations that its own fit stands above that at other places."""
-    return _chance(WEIGHTS, clear, last, own)
+    return chance(WEIGHTS, clear, last, own)
 
 
 def road_confidence_of(clear: Float64, last: Float64, own: Float64) -> Float64:
-    """The same for roads: the chance (n) that a line's vertices end, in the mean, within 2 px of the true line."""
-    return _chance(LINE_WEIGHTS, clear, last, own)
+    """The same for roads: the chance (n) that a line's vertices end, in the mean, within 2 px of the true line; `own`
+    as `roads.contrasts` gives it."""
+    return chance(LINE_WEIGHTS, clear, last, own)
 
 
-def _chance(weights: dict[str, float], clear: Float64, last: Float64, own: Float64) -> Float64:
+def chance(weights: dict[str, float], clear: Float64, last: Float64, own: Float64) -> Float64:
+    """The regression's answer (n) for evidence (n) each."""
     score = (
         weights["clear"] * np.minimum(clear, 8.0)
         + weights["last"] * np.log1p(last)

@@ -87,6 +87,17 @@ def tensor_at(near: Float32, source: Window, region: Window, factor: int, level:
     return np.stack((square, np.zeros_like(square), square))
 
 
+def contrasts(fit: Float32) -> NDArray[np.float64]:
+    """How much nearer (0..1) to the middle of a road each row lies where it is than at the shifts around, on average.
+
+    `fit` (rows, s, s) as `edges.rate` gives it on `tensor_at`. A map that sees no road says nothing anywhere: unlike
+    standard deviations (`edges.peaks`) this stays small then.
+    """
+    middle, weight = fit.shape[1] // 2, np.outer((1.0, 2.0, 1.0), (1.0, 2.0, 1.0)) / 16
+    here = (fit[:, middle - 1 : middle + 2, middle - 1 : middle + 2].astype(np.float64) * weight).sum(axis=(1, 2))
+    return (here - fit.mean(axis=(1, 2), dtype=np.float64)) / GAIN
+
+
 def votes_with(
     search: Search,
     tensor: Float32,

@@ -32,7 +32,7 @@ Seen = tuple[NDArray[np.float32], tuple[int, int], list[Outlines]]
 
 def roads(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     """How near each pixel of a tile is to the middle of a road."""
-    level, halo = job.levels["roads"], job.halos["roads"]
+    level, halo = int(job.levels["roads"]), job.halos["roads"]
     tile = job.grid(level, halo).at(key)
     reader = Reader(job, level, tile)
     if reader.image is None:
@@ -54,7 +54,7 @@ def roads(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
 
 def tensor_of(job: Job, factor: int, region: Window) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """What lines are rated by over a region of level 1, at level `factor`, and its first pixel there (y, x)."""
-    level = job.levels["roads"]
+    level = int(job.levels["roads"])  # one of the pyramid
     there = scaled(region, 1, factor)
     source = road_stage.source_window(there, factor, level)
     stored = store.read(store.open_array(job.work / SCENE, values_of(road_stage.PHASE)), source)[0]
@@ -95,8 +95,12 @@ def shifts(
 
 
 def fits(job: Job, key: str, block: FootprintBlock, xy: Points, own: Points, length: Points) -> Points:
-    """Enter into `own` and `length` (rows,) how well a block's roads fit where they lie (see `edges.peaks`), and
-    their px; returns the px of line of each row, 0 for rows that are no roads."""
+    """Enter into `own` and `length` (rows,) how well a block's roads fit where they lie (`contrasts`), and their px;
+    returns the px of line of each row, 0 for rows that are no roads.
+
+    A row that holds an open line is a road, whatever outlines it holds beside: its confidence is compared with the
+    roads' limit. Of one whose lines cannot be seen, only its neighbours say how sure it is.
+    """
     coords, offsets, ring_row = block.lines(xy, footprints.road_rows(job.work / CADASTER, key))
     if len(offsets) < 2:
         return np.zeros(len(block.rows))
@@ -107,6 +111,7 @@ def fits(job: Job, key: str, block: FootprintBlock, xy: Points, own: Points, len
     fit, line_px = edges.rate(
         tensor, coords - (corner[1], corner[0]), offsets, ring_row, len(block.rows), gate_stage.REACH
     )
-    alone = (line_px > 0) & (length == 0)
-    own[alone], length[alone] = edges.peaks(fit)[alone, 3], line_px[alone]
-    return np.where(alone, line_px, 0.0)
+    road = np.zeros(len(block.rows), bool)
+    road[ring_row] = True
+    own[road], length[road] = road_stage.contrasts(fit)[road], line_px[road]
+    return np.where(road, np.maximum(line_px, np.finfo(np.float64).tiny), 0.0)
