@@ -52,6 +52,13 @@ def _runs(labels: Any, bits: Any) -> Any:
             if x >= width:
                 break
             label, start = line[x], x
+            pair = np.uint64(label) | (np.uint64(label) << np.uint64(32))
+            while x + 8 <= width:
+                at = 4 * (y * width + x)
+                apart = (load64(bits, at) ^ pair) | (load64(bits, at + 8) ^ pair) | (load64(bits, at + 16) ^ pair)
+                if apart | (load64(bits, at + 24) ^ pair):
+                    break
+                x += 8
             while x < width and line[x] == label:
                 x += 1
             begin[n], end[n], value[n], parent[n] = start, x, label, n
