@@ -1,6 +1,6 @@
 """The constants of the gate's verdict on roads, from training areas alone.
 
-    python -m benchmarks.alignment_roads_gate --data DIR [--card alignment-roads] [--models DIR] [--rounds 3]
+    python -m benchmarks.alignment_roads_gate --data DIR [--card alignment-roads] [--models DIR] [--rounds 6]
 
 Areas: drawn scenes of seeds that neither training nor benchmarks.alignment_roads has, and the left part of
 vegas_roads_us. Each is moved off by fields of up to 32 and 8 px and searched. Of each row: did its vertices end,
@@ -142,7 +142,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--card", default="alignment-roads")
     parser.add_argument("--models", help="a folder of cards other than the shipped")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--fields", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -140,3 +140,13 @@ def test_verdicts_survive_their_table() -> None:
     assert near.table().shape == (5, 5)
     assert all((getattr(again, name) == getattr(near, name)).all() for name in ("centre", "weight", "square"))
     assert (again.confidence == near.confidence).all()
+
+
+def test_lines_are_judged_by_what_the_map_shows_of_them() -> None:
+    def said(clear: float, last: float, own: float) -> float:
+        return float(gate.road_confidence_of(np.array([clear]), np.array([last]), np.array([own]))[0])
+
+    assert said(2, 0.05, 0.3) > gate.ABSTAIN_ROADS > said(2, 0.05, 0.0)  # where the map shows no road a line stays
+    assert said(2, 1.0, 0.2) < gate.ABSTAIN_ROADS  # as it does where the last search still had much to add
+    assert said(4, 0.05, 0.3) > said(3, 0.05, 0.3) > said(3, 0.1, 0.3) > said(3, 0.1, 0.25)
+    assert said(0, 0.05, 0.3) == 0
