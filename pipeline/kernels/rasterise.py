@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.kernels.components import span
 from pipeline.kernels.jit import kernel, plain
 
 _FEW = 24
@@ -101,8 +102,7 @@ def _fill(coords: Any, ring_offsets: Any, polygon_offsets: Any, out: Any) -> Non
                         j -= 1
                     crossings[j] = value
                 for i in range(start, end - 1, 2):
-                    for x in range(crossings[i], crossings[i + 1]):
-                        out[row, x] = 1
+                    span(out[row], crossings[i], crossings[i + 1], 1)
             start = end
 
 
