@@ -25,9 +25,9 @@ import shapely
 from pipeline import networks
 from pipeline.buildings import Ragged
 from pipeline.grid import Window
-from pipeline.kernels import components
+from pipeline.kernels import components, instances
 from pipeline.kernels import split as splitter
-from pipeline.stages.outlines import claims_of, simplified, trace_labels
+from pipeline.stages.outlines import claims_of, simplified, trace_runs
 from pipeline.stages.split import MIN_PIXELS, THRESHOLD, TOLERANCE
 from training.areas import split
 from training.chips import LabelledScene, load_scenes
@@ -44,7 +44,7 @@ SCENES = ("banepa_np:train", "zanzibar_tz_a:train", "catanduanes_ph_a:train")
 def draw(labels: np.ndarray, component: np.ndarray, style: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Polygons of instances (h, w) with their components, in a style; each one's label, and seconds for drawing."""
     window = Window(0, 0, *labels.shape)
-    polygons, label = trace_labels(labels, window)
+    polygons, label = trace_runs(instances.runs(labels), window)
     where = np.zeros(int(labels.max()) + 1, np.int64)
     where[labels.reshape(-1)] = component.reshape(-1)
     start = time.perf_counter()
@@ -126,12 +126,12 @@ def table(scene: LabelledScene, part: int, network: Any, device: str) -> list[di
     true = shapely.transform(true, lambda xy: xy - offset_of(scene, part, network.halo, whole))
     true = mostly_inside(true, ground.inside)
     rows = []
-    for name, (instances, mask) in inputs.items():
+    for name, (labels, mask) in inputs.items():
         component, _ = components.label(mask.astype(np.uint8))
-        large = np.bincount(instances.reshape(-1)) * ground.gsd**2 >= MIN_M2
+        large = np.bincount(labels.reshape(-1)) * ground.gsd**2 >= MIN_M2
         for style in STYLES:
-            draw(instances[:64, :64].copy(), component[:64, :64].copy(), style)  # compiled before it is timed
-            shapes, label, seconds = draw(instances, component, style)
+            draw(labels[:64, :64].copy(), component[:64, :64].copy(), style)  # compiled before it is timed
+            shapes, label, seconds = draw(labels, component, style)
             assert shapely.is_valid(shapes).all(), (scene.name, style)
             together = shapely.union_all(shapes).area
             assert abs(together - shapely.area(shapes).sum()) < 1e-6 * together, (scene.name, style)

@@ -94,7 +94,7 @@ def usual(
 
 
 def evidence(labels: np.ndarray, scene: Scene) -> dict[str, np.ndarray]:
-    """Boundary score and nodata flag (the scene's edge) of each label, as `stages.split.measure` defines them."""
+    """Boundary score and nodata flag (the scene's edge) of each label, as `kernels.instances.measure` defines them."""
     count = int(labels.max()) + 1
     total, edges = np.zeros(count), np.zeros(count, np.int64)
     mask, touching = scene.mask.astype(np.int32), scene.touching

@@ -37,7 +37,7 @@ class SplitPart:
     """Building instances of one task, sorted by id; n buildings, k pieces, r rings, v vertices.
 
     `coords` are px of the mask level (not of level 1), absolute in the scene, pixel corners, so whole
-    numbers. The sums run over the instance's pixels and over its outline (see `stages.split.measure`).
+    numbers. The sums run over the instance's pixels and over its outline (see `kernels.instances.measure`).
     """
 
     building_id: Integers  # (n,) first pixel of the instance, row · width + column at the mask level

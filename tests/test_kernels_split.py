@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pipeline.kernels import components, split
+from pipeline.kernels import components, instances, split
 
 EIGHT = np.ones((3, 3))
 
@@ -160,17 +160,40 @@ def test_instances_know_their_component(seed: int) -> None:
 
 
 @pytest.mark.parametrize("least", [0, 2, 20, 10_000])
-def test_erased_labels_go_and_the_others_keep_their_numbers(least: int) -> None:
+def test_runs_of_some_labels_are_those_of_a_raster_without_the_others(least: int) -> None:
     labels, count = split.split(*blocks(4, (70, 83), 1.0))
-    table = components.properties(labels, count)
+    runs, table = instances.runs(labels), components.properties(labels, count)
+    np.testing.assert_array_equal(instances.properties(runs, count), table)
     kept = table["area"] >= least
-    expected = np.where(np.concatenate([[False], kept])[labels], labels, 0)
-    components.erase(labels, table, kept)
-    np.testing.assert_array_equal(labels, expected)
-    with pytest.raises(ValueError, match="flags for"):
-        components.erase(labels, table, kept[1:])
-    with pytest.raises(ValueError, match="in place"):
-        components.erase(labels[:, 1:], table, kept)
+    expected = instances.runs(np.where(np.concatenate([[False], kept])[labels], labels, 0).astype(np.int32))
+    for one, other in zip(instances.only(runs, kept), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_measures_are_those_of_every_pixel_and_its_neighbours(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.kron(rng.integers(0, 4, (6, 5)), np.ones((1 + seed, 7 - seed))).astype(np.int32)
+    scores, touching = rng.integers(0, 256, (2, *labels.shape)).astype(np.uint8)
+    valid = rng.random(labels.shape) < 1 - 0.02 * seed
+    labels[~valid] = 0
+    sums, touches = np.zeros((3, 3), int), np.zeros(3, bool)
+    height, width = labels.shape
+    for y, x in np.argwhere(labels):
+        row = labels[y, x] - 1
+        sums[row, 0] += scores[y, x]
+        for v, u in np.ndindex(3, 3):
+            v, u = v + y - 1, u + x - 1
+            if not (0 <= v < height and 0 <= u < width) or not valid[v, u]:
+                touches[row] = True
+            elif abs(v - y) + abs(u - x) == 1 and labels[v, u] != labels[y, x]:
+                if labels[v, u]:
+                    sums[row, 1:] += max(touching[y, x], touching[v, u]), 1
+                elif scores[v, u] <= 127:
+                    sums[row, 1:] += int(scores[y, x]) - int(scores[v, u]), 1
+    *found, near = instances.measure(instances.runs(labels), 3, scores, touching, valid, 127)
+    np.testing.assert_array_equal(np.stack(found, axis=1), sums)
+    np.testing.assert_array_equal(near, touches)
 
 
 @pytest.mark.parametrize("window", [(0, 40, 0, 37), (3, 9, 5, 31), (39, 40, 36, 37), (4, 4, 2, 9)])

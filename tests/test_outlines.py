@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from pipeline.buildings import Ragged, join_polygons, take_polygons
 from pipeline.grid import Window
-from pipeline.kernels import rasterise, simplify
+from pipeline.kernels import instances, rasterise, simplify
 from pipeline.stages import outlines
-from pipeline.stages.outlines import claims_of, simplified, trace_labels
+from pipeline.stages.outlines import claims_of, simplified, trace_runs
 
 
 def scene(seed: int, shape: tuple[int, int] = (60, 70)) -> tuple[Ragged, np.ndarray]:
@@ -22,7 +22,7 @@ def scene(seed: int, shape: tuple[int, int] = (60, 70)) -> tuple[Ragged, np.ndar
     smooth = ndimage.gaussian_filter(random.normal(size=(2, *shape)), (0, 1.5, 1.5))
     component, _ = ndimage.label(smooth[0] > 0, np.ones((3, 3)))
     labels = np.where(component > 0, 2 * component + (smooth[1] > 0), 0).astype(np.int32)
-    polygons, label = trace_labels(labels, Window(0, 0, *shape))
+    polygons, label = trace_runs(instances.runs(labels), Window(0, 0, *shape))
     return polygons, label // 2
 
 

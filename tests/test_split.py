@@ -24,8 +24,9 @@ from pipeline.buildings import (
 from pipeline.errors import StoreError
 from pipeline.faces import face_arrays, read_faces
 from pipeline.grid import TileGrid, Window
+from pipeline.kernels import instances
 from pipeline.seams import find_large
-from pipeline.stages.split import margin_of, measure, split_components, split_tile
+from pipeline.stages.split import margin_of, split_components, split_tile
 from pipeline.stages.split_large import split_large
 from tests.scores import blobs, everything, speckle, terraces
 
@@ -204,7 +205,9 @@ def test_measures_worked_by_hand() -> None:
     labels[2:4, 2:4], labels[2:4, 4:6] = 1, 2
     valid = np.ones((6, 8), np.bool_)
     valid[4, 6] = False
-    score, evidence, edges, touches = measure(labels, 2, scores[0], scores[1], valid)
+    score, evidence, edges, touches = instances.measure(
+        instances.runs(labels), 2, scores[0], scores[1], valid, 127
+    )
     assert score.tolist() == [880, 880]
     assert edges.tolist() == [8, 8]
     assert evidence.tolist() == [6 * 200 + 2 * 100] * 2

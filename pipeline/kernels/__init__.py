@@ -13,6 +13,7 @@ def warm() -> None:
     from pipeline.kernels import (
         components,
         edges,
+        instances,
         polygons,
         rasterise,
         sample,
@@ -29,7 +30,10 @@ def warm() -> None:
     labels, count = split.split(scores, np.zeros_like(scores))
     components.label(scores)
     components.properties(labels, count)
-    coords, rings, pieces, _ = trace.trace(labels)
+    found = instances.only(instances.runs(labels), np.ones(count, np.bool_))
+    instances.properties(found, count)
+    instances.measure(found, count, scores, scores, scores > 0, 127)
+    coords, rings, pieces, _ = trace.trace_runs(found)
     coords, rings, pieces = simplify.simplify(coords, rings, pieces, 1.0)
     coords, rings, pieces = polygons.take(coords, rings, pieces, np.arange(pieces.size - 1))
     polygons.lay(coords, rings, pieces, rings[pieces[:-1]], np.empty_like(coords))

@@ -206,6 +206,19 @@ def output(out: NDArray[np.int32] | None, shape: tuple[int, ...]) -> NDArray[np.
     return out
 
 
+@inlined
+def tally(row: Any, y: int, begin: Any, end: Any) -> None:
+    """Add the run from column `begin` to `end` of the row `y` to a label's row of PROPERTIES."""
+    if row[0] == 0:
+        row[1], row[2], row[5], row[6] = y, begin, y, begin
+    row[0] += end - begin
+    row[2] = min(row[2], begin)
+    row[3] = y + 1
+    row[4] = max(row[4], end)
+    row[7] += y * (end - begin)
+    row[8] += (begin + end - 1) * (end - begin) // 2
+
+
 @kernel
 def _properties(labels: Any, table: Any) -> None:
     height, width = labels.shape
@@ -228,15 +241,7 @@ def _properties(labels: Any, table: Any) -> None:
                 x += 1
             if value < 1 or value > table.shape[0]:
                 continue
-            row = table[value - 1]
-            if row[0] == 0:
-                row[1], row[2], row[5], row[6] = y, start, y, start
-            row[0] += x - start
-            row[2] = min(row[2], start)
-            row[3] = y + 1
-            row[4] = max(row[4], x)
-            row[7] += y * (x - start)
-            row[8] += (start + x - 1) * (x - start) // 2
+            tally(table[value - 1], y, start, x)
 
 
 def properties(labels: NDArray[np.int32], count: int) -> NDArray[np.void]:
@@ -250,29 +255,6 @@ def properties(labels: NDArray[np.int32], count: int) -> NDArray[np.void]:
     _properties(plain(labels, np.int32), table)
     out: NDArray[np.void] = table.view(PROPERTIES)[:, 0]
     return out
-
-
-@kernel
-def _erase(labels: Any, table: Any, kept: Any) -> None:
-    for value in range(kept.size):
-        if kept[value] or table[value, 0] == 0:
-            continue
-        for y in range(table[value, 1], table[value, 3]):
-            for x in range(table[value, 2], table[value, 4]):
-                if labels[y, x] == value + 1:
-                    labels[y, x] = 0
-
-
-def erase(labels: NDArray[np.int32], table: NDArray[np.void], kept: NDArray[np.bool_]) -> None:
-    """Set to 0, in place, the labels that are not `kept` (count,); `table` is their `properties`.
-
-    The others keep their numbers. Costs what the boxes of the erased hold, not what the raster does.
-    """
-    if labels.dtype != np.int32 or not labels.flags.c_contiguous or not labels.flags.writeable:
-        raise ValueError("labels are erased in place: they must be writable, contiguous int32")
-    if table.shape != kept.shape:
-        raise ValueError(f"{kept.size} flags for {table.size} labels")
-    _erase(labels, plain(table, PROPERTIES).view(np.int64).reshape(-1, len(_COLUMNS)), plain(kept, np.bool_))
 
 
 @kernel

@@ -13,66 +13,39 @@ Shells are counter-clockwise on screen (y down), hence in a north-up map too; ho
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels.components import find, grown, join
-from pipeline.kernels.jit import kernel, load64, plain
+from pipeline.kernels.instances import Runs
+from pipeline.kernels.instances import runs as runs_of
+from pipeline.kernels.jit import kernel
+
+Traced: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]
 
 _FAR = 1 << 40
 
 
 @kernel
-def _runs(labels: Any, bits: Any) -> Any:
-    """Runs of equal labels other than 0, joined to 4-connected pieces: begin, end, value, rows, parent."""
-    height, width = labels.shape
-    room = 2 * width + 4 * height + 16
-    begin, end, value = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
-    parent = np.empty(room, np.int32)
-    rows = np.zeros(height + 1, np.int64)
-    n, previous = np.int64(0), np.int64(0)
-    for y in range(height):
-        if n + width > room:
-            room = 2 * room + width
-            begin, end, value = grown(begin, room), grown(end, room), grown(value, room)
-            parent = grown(parent, room)
-        line = labels[y]
-        first, over = n, previous
-        x = 0
-        while x < width:
-            while x + 8 <= width:
-                at = 4 * (y * width + x)
-                if load64(bits, at) | load64(bits, at + 8) | load64(bits, at + 16) | load64(bits, at + 24):
-                    break
-                x += 8
-            while x < width and line[x] == 0:
-                x += 1
-            if x >= width:
-                break
-            label, start = line[x], x
-            pair = np.uint64(label) | (np.uint64(label) << np.uint64(32))
-            while x + 8 <= width:
-                at = 4 * (y * width + x)
-                apart = (load64(bits, at) ^ pair) | (load64(bits, at + 8) ^ pair) | (load64(bits, at + 16) ^ pair)
-                if apart | (load64(bits, at + 24) ^ pair):
-                    break
-                x += 8
-            while x < width and line[x] == label:
-                x += 1
-            begin[n], end[n], value[n], parent[n] = start, x, label, n
-            while over < first and end[over] <= start:
+def _joined(begin: Any, end: Any, value: Any, rows: Any) -> Any:
+    """Parents of runs, joined to 4-connected pieces."""
+    parent = np.empty(begin.size, np.int32)
+    over = np.int64(0)
+    for y in range(rows.size - 1):
+        first = rows[y]
+        for run in range(first, rows[y + 1]):
+            parent[run] = run
+            while over < first and end[over] <= begin[run]:
                 over += 1
             k = over
-            while k < first and begin[k] < x:
-                if value[k] == label:
-                    join(parent, k, n)
+            while k < first and begin[k] < end[run]:
+                if value[k] == value[run]:
+                    join(parent, k, run)
                 k += 1
-            n += 1
-        rows[y + 1] = n
-        previous = first
-    return begin[:n], end[:n], value[:n], rows, parent[:n]
+        over = first
+    return parent
 
 
 @kernel
@@ -222,26 +195,27 @@ def _gather(points: Any, offsets: Any, root: Any, value: Any, x0: int, y0: int) 
 
 
 @kernel
-def _trace(labels: Any, bits: Any, x0: int, y0: int) -> Any:
-    begin, end, value, rows, parent = _runs(labels, bits)
+def _trace(runs: Any, x0: int, y0: int) -> Any:
+    begin, end, value, rows = runs
+    parent = _joined(begin, end, value, rows)
     next_edge = _tie(begin, end, value, rows, parent)
     points, offsets, root = _follow(begin, end, rows, parent, next_edge)
     return _gather(points, offsets, root, value, x0, y0)
 
 
-def trace(
-    labels: NDArray[np.int32], origin: tuple[int, int] = (0, 0)
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+def trace_runs(runs: Runs, origin: tuple[int, int] = (0, 0)) -> Traced:
+    """As `trace`, of the raster that the runs are of; its corner is x, y `origin`."""
+    coords, ring_offsets, polygon_offsets, label = _trace(runs, *origin)
+    return coords, ring_offsets, polygon_offsets, label
+
+
+def trace(labels: NDArray[np.int32]) -> Traced:
     """Polygons of a (height, width) label raster, 0 left out: one for every 4-connected piece of one label.
 
-    Returns `coords` (n, 2) float64 in pixels of the raster (corner origin, which is x, y `origin`), `ring_offsets`,
+    Returns `coords` (n, 2) float64 in pixels of the raster (corner origin), `ring_offsets`,
     `polygon_offsets` and the int32 `label` of each polygon. Polygons come in the row-major order of their
     first pixel; shells first, then holes; rings closed, without collinear vertices. Every polygon is valid:
     pieces that touch at a corner only are separate, and a piece that touches itself there has rings that
     meet in a point. Equal to `rasterio.features.shapes(connectivity=4)` up to the order of rings and vertices.
     """
-    labels = plain(labels, np.int32)
-    if labels.ndim != 2:
-        raise ValueError(f"a label raster has two axes, not shape {labels.shape}")
-    coords, ring_offsets, polygon_offsets, label = _trace(labels, labels.reshape(-1).view(np.uint8), *origin)
-    return coords, ring_offsets, polygon_offsets, label
+    return trace_runs(runs_of(labels))

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from pipeline.buildings import Integers, Ragged, join_polygons, take_polygons
 from pipeline.grid import Window
+from pipeline.kernels import instances, regular, simplify, trace
 from pipeline.kernels import polygons as ragged
-from pipeline.kernels import regular, simplify, trace
 from pipeline.kernels.claims import claim
 
 Labels = npt.NDArray[np.int32]
@@ -65,9 +65,9 @@ def claims_of(component: Labels, others: npt.NDArray[np.bool_] | None, window: W
     return Claims(claim(component, CLAIM), np.array([window.x0, window.y0], np.float64))
 
 
-def trace_labels(labels: Labels, window: Window) -> tuple[Ragged, Integers]:
-    """Polygons of a label raster (h, w) at `window`, px in the scene, and the label of each."""
-    coords, ring_offsets, polygon_offsets, label = trace.trace(labels, (window.x0, window.y0))
+def trace_runs(runs: instances.Runs, window: Window) -> tuple[Ragged, Integers]:
+    """Polygons of the runs of a label raster at `window`, px in the scene, and the label of each."""
+    coords, ring_offsets, polygon_offsets, label = trace.trace_runs(runs, (window.x0, window.y0))
     return (coords, ring_offsets, polygon_offsets), label.astype(np.int64)
 
 

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from pipeline.buildings import Integers, SplitPart, empty_part, offsets_of, take_polygons
+from pipeline.buildings import SplitPart, empty_part, offsets_of, take_polygons
 from pipeline.faces import CAP, FaceRecord, face_record
 from pipeline.grid import Tile, Window
-from pipeline.kernels import components
+from pipeline.kernels import components, instances
 from pipeline.kernels import split as splitter
 from pipeline.kernels.jit import plain
-from pipeline.stages.outlines import MARGIN, claims_of, simplified, trace_labels
+from pipeline.stages.outlines import MARGIN, claims_of, simplified, trace_runs
 
 if TYPE_CHECKING:
     from pipeline.settings import Outlines
@@ -50,57 +49,6 @@ its instances 2 % are left. What counts as a building, in m², is decided in `bu
 Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def measure(
-    labels: Labels, count: int, mask_scores: Bytes, touching: Bytes, valid: Flags, threshold: int = THRESHOLD
-) -> tuple[Integers, Integers, Integers, Flags]:
-    """Sums over each instance, all arrays (h, w): score_sum, edge_sum, edge_count, touches_nodata, (count,).
-
-    Each pixel edge of an outline is evidence of 0-255: towards the background the step of the mask score,
-    towards another instance the touching score (the larger of the two pixels'). Edges towards nodata and
-    the array's edge say nothing and are left out; so is mask that has no label here, which is the same
-    instance or its neighbour in another window. `touches_nodata`: a pixel of the instance is
-    8-adjacent to an invalid one or lies on the array's edge.
-    """
-    height, width = labels.shape
-    score = np.zeros(count, np.int64)
-    evidence = np.zeros(count, np.int64)
-    edges = np.zeros(count, np.int64)
-    touches = np.zeros(count, np.bool_)
-    for y in range(height):
-        for x in range(width):
-            label = labels[y, x]
-            if label == 0:
-                continue
-            here = np.int64(mask_scores[y, x])
-            score[label - 1] += here
-            # Inside: an invalid diagonal neighbour would be a direct one of a pixel of the same instance.
-            if (
-                0 < y < height - 1
-                and 0 < x < width - 1
-                and labels[y, x - 1] == label
-                and labels[y, x + 1] == label
-                and labels[y - 1, x] == label
-                and labels[y + 1, x] == label
-            ):
-                continue
-            for dy in range(-1, 2):
-                for dx in range(-1, 2):
-                    v, u = y + dy, x + dx
-                    if v < 0 or u < 0 or v >= height or u >= width or not valid[v, u]:
-                        touches[label - 1] = True
-                        continue
-                    if (dy != 0) == (dx != 0) or labels[v, u] == label:
-                        continue
-                    if labels[v, u] != 0:
-                        evidence[label - 1] += max(touching[y, x], touching[v, u])
-                        edges[label - 1] += 1
-                    elif mask_scores[v, u] <= threshold:
-                        evidence[label - 1] += here - np.int64(mask_scores[v, u])
-                        edges[label - 1] += 1
-    return score, evidence, edges, touches
 
 
 def whole(table: npt.NDArray[np.void], window: Window, read: Window, shape: tuple[int, int]) -> Flags:
@@ -142,22 +90,22 @@ def split_components(
     for labels, overwritten.
     """
     labels, component = splitter.grouped(mask_scores, touching, THRESHOLD, out)
-    count = component.size
-    table = components.properties(labels, count)
+    count, runs = component.size, instances.runs(labels)
+    del labels
+    table = instances.properties(runs, count)
     first = (table["first_y"].astype(np.int64) + window.y0) * width + table["first_x"] + window.x0
-    score, evidence, edges, touches = measure(labels, count, mask_scores, touching, valid)
+    score, evidence, edges, touches = instances.measure(runs, count, mask_scores, touching, valid, THRESHOLD)
     kept = np.flatnonzero(table["area"] >= min_pixels)
     if not kept.size:
         return empty_part()
     number = np.arange(count)
     if kept.size < count:
-        components.erase(labels, table, table["area"] >= min_pixels)
+        runs = instances.only(runs, table["area"] >= min_pixels)
         number[kept] = np.arange(kept.size)
         table, first, component, count = table[kept], first[kept], component[kept], kept.size
         score, evidence, edges, touches = score[kept], evidence[kept], edges[kept], touches[kept]
-    polygons, of = trace_labels(labels, window)
+    polygons, of = trace_runs(runs, window)
     of = number[of - 1] + 1
-    del labels
     claims = None
     if outlines == "regular":
         claims = claims_of(components.label(mask_scores > THRESHOLD)[0], others, window)

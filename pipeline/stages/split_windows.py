@@ -35,12 +35,12 @@ from pipeline.buildings import (
 )
 from pipeline.faces import FaceRecord, face_record
 from pipeline.grid import Tile, TileGrid, Window
-from pipeline.kernels import components
+from pipeline.kernels import components, instances
 from pipeline.kernels import split as splitter
 from pipeline.kernels.jit import plain
 from pipeline.seams import NEAR_MISS, LargeComponent, match, unite, unite_pairs
-from pipeline.stages.outlines import simplified, trace_labels
-from pipeline.stages.split import THRESHOLD, Bytes, Flags, Labels, measure
+from pipeline.stages.outlines import simplified, trace_runs
+from pipeline.stages.split import THRESHOLD, Bytes, Flags, Labels
 
 CORE = 2048
 """Side, px of the mask level, of the fixed windows that split a component beyond the cap."""
@@ -134,13 +134,14 @@ def _split_window(
 
     own = np.zeros_like(labels)
     own[core] = labels[core]
-    table = components.properties(own, count)
+    runs = instances.runs(own)
+    table = instances.properties(runs, count)
     speck = (table["area"] < min_pixels) & (table["area"] == components.properties(labels, count)["area"])
     kept = np.flatnonzero((table["area"] > 0) & ~speck)
-    sums = measure(own, count, mask_scores, touching, valid)
+    sums = instances.measure(runs, count, mask_scores, touching, valid, THRESHOLD)
     number = np.zeros(count + 1, np.int32)
     number[kept + 1] = np.arange(1, kept.size + 1)
-    polygons, of = trace_labels(number[own[core]], tile.core)
+    polygons, of = trace_runs(instances.runs(number[own[core]]), tile.core)
     table = table[kept]
     pieces.first.append((table["first_y"] + window.y0) * shape[1] + table["first_x"] + window.x0)
     pieces.sums.append(np.stack([table["area"], *(column[kept].astype(np.int64) for column in sums)], axis=1))
