@@ -21,7 +21,7 @@ from training.chips import LabelledScene, load_scenes
 from training.loop import load_network
 from training.metrics_instances import InstanceScores, label_overlaps, score
 from training.plates import MERGED, Resampled, fit_mask, resample
-from training.recipes.instances import VARIANTS, Variant
+from training.recipes.instances import FAILS, VARIANTS, Variant
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ def score_and_save(
     """Score the checkpoint in `out` on every evaluation area; with `save`, write its card there."""
     network = TernausNetV2(**NARROW, decoder_norm=True)  # type: ignore[arg-type]
     step = load_network(out, network)
-    network = network.eval().fold().to(device)
+    network = stored(network.eval().fold()).to(device)
     gsd = VARIANTS[variant].gsds[1]
     grounds, calibration = [], []
     for scene in load_scenes(data, [name for name in EVALUATION if (Path(data) / name).is_dir()]):
@@ -241,6 +241,7 @@ def score_and_save(
         with torch.no_grad():
             assert network.final.bias is not None
             network.final.bias += shifts
+        stored(network)
         min_score = calibrate_score(predicted(network, ground, device))
     figures: dict[str, float] = {}
     for ground in grounds:
@@ -250,10 +251,18 @@ def score_and_save(
     return figures
 
 
+def stored(network: TernausNetV2) -> TernausNetV2:
+    """The network with its weights as the card keeps them, in half precision: what is scored is what is shipped."""
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.copy_(tensor.half())
+    return network
+
+
 def write_card(
     network: TernausNetV2, step: int, figures: dict[str, float], folder: Path, variant: Variant, min_score: float = 0.0
 ) -> None:
-    """Card and weights of a folded narrow network in `folder`, in a folder of its name."""
+    """Card and weights of a folded narrow network (see `stored`) in `folder`, in a folder of its name."""
     from catalogs.cards import save_card
 
     save_card(
@@ -273,25 +282,6 @@ def write_card(
         evaluated_on=tuple(name + PARTS.get(name, ("", ""))[1] for name in EVALUATION if f"{name}.mask_iou" in figures),
         scores=figures,
         fails=FAILS[variant.card],
-        weights={name: value.contiguous().cpu() for name, value in network.state_dict().items()},
+        weights={name: value.contiguous().cpu().half() for name, value in network.state_dict().items()},
         extra={"steps": step, "min_score": min_score},
     )
-
-
-FAILS = {
-    "instances-narrow": (
-        "rows of attached houses under one roof: walls that cannot be seen are missed and houses merge",
-        "greenhouses side by side: spans that were mapped one by one are found as one",
-        "roofs of several levels, tanks or terraces are cut into several instances, which costs precision",
-        "heaps, bare plots and yards of Banepa's colours give small false instances",
-        "sheds of 2 to 4 m, dull roofs under trees, unroofed ruins and building sites are missed or found in part",
-        "from 0.4 m a pixel on F1 falls: .63 at 0.3 m, .59 at 0.4 m, .36 at 0.6 m on Banepa's training block",
-    ),
-    "instances-narrow-coarse": (
-        "trained for 25 minutes of one core from the weights for 0.3 m",
-        "instances were scored on finer scenes brought to 1 m; the one real scene of 1 m with buildings told apart is "
-        "missing, so on Massachusetts the mask alone is scored, and attached houses were labelled as one there",
-        "houses under 8 m, sheds, ruins: a few pixels each, mostly missed (recall .33 on Zanzibar, .2 on Catanduanes)",
-        "suburbs under trees are found in part (mask IoU .41 on massachusetts_us_b)",
-    ),
-}
