@@ -32,10 +32,12 @@ from training.chips import LabelledScene, load_scenes
 from training.chips_roads import by_hand
 from training.city import city
 from training.city_roads import road_scene
-from training.loop import fit
+from training.loop import fit, load_network
 from training.objectives import displacement_loss
 from training.patches_classes import CLASSES, ClassPair, ClassScene, cut_classes, prepare_classes, to_batch
 from training.recipes.alignment import blends, field_bank
+
+logger = logging.getLogger(__name__)
 
 COARSEST_GSD = 2.4
 """Coarsest patches, m: a road of two lanes is then three pixels wide."""
@@ -235,8 +237,38 @@ def main(
     )  # fmt: skip
 
 
+def two_against_one(out: Path, *, batches: int = 12, seed: int = 0) -> dict[str, float]:
+    """What a second class drawn beside it does to each class, by the checkpoint in `out`, on held-out drawn scenes.
+
+    Squared error over that of staying, at each factor: of buildings (all of it) and of lines (across them), with both
+    classes in the cadaster and with their own alone, on the same patches.
+    """
+    trainee = ClassesTrainee()
+    load_network(out, trainee)
+    trainee.eval().requires_grad_(False)
+    cities = [labelled(city((900, 900), (0.3, 0.5)[i % 2], 9200 + i, density=0.1 + 0.2 * i)) for i in range(3)]
+    scenes = [prepare_classes(made, made.labelled) for made in cities]
+    bank, figures = field_bank(seed), {}
+    for factor in (1.0, 2.0, 4.0):
+        for kind, alone in (("areas", (True, False)), ("lines", (False, True))):
+            for name, show in (("alone", alone), ("with both", (True, True))):
+                sums = np.zeros(2)
+                for number in range(batches):
+                    rng = np.random.default_rng([seed, 91, number])
+                    pairs = to_batch([
+                        cut_classes(scene, rng, bank[rng.integers(len(bank))], output=64, halo=trainee.network.halo,
+                                    coarsest=COARSEST_GSD, factor=factor, show=show)
+                        for scene in scenes
+                    ])  # fmt: skip
+                    found = losses(trainee, pairs, 0.0, 0.0)
+                    sums += float(found[kind]), float(found[f"{kind}_zero"])
+                figures[f"{kind} {name}, factor {factor:g}"] = round(float(sums[0] / sums[1]), 3)
+    logger.info("%s", figures)
+    return figures
+
+
 def main_cli(arguments: Sequence[str] | None = None) -> None:
-    """Command line: train."""
+    """Command line: train, or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -247,8 +279,13 @@ def main_cli(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default=argparse.SUPPRESS)
     parser.add_argument("--init", default=argparse.SUPPRESS, help="start from this card of a double_unet")
     parser.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16")
+    parser.add_argument("--compare", action="store_true", help="only say what a second class does to each")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    main(**vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    if given.pop("compare"):
+        two_against_one(given["out"])
+    else:
+        main(**given)
 
 
 if __name__ == "__main__":
