@@ -15,6 +15,7 @@ from pipeline.export.copies import write_copy
 from pipeline.export.vectors import free_names, write_geoparquet
 from pipeline.grid import Window
 from pipeline.job import CADASTER, Job
+from pipeline.kernels import wkb
 from pipeline.putback import STATUSES, put_back
 from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS
 from pipeline.worker.placed import read_moved
@@ -190,23 +191,19 @@ def _with_copies(job: Job, path: Path) -> list[Path]:
 def _building_rows(job: Job, table: BuildingTable, schema: pa.Schema) -> Iterator[pa.Table]:
     """The buildings as record batches in the working CRS."""
     import pyarrow as pa
-    import shapely
 
-    pieces = np.diff(table.building_offsets)
     for start in range(0, len(table), PIECE):
         stop = min(start + PIECE, len(table))
         first, last = table.building_offsets[start], table.building_offsets[stop]
         rings = table.polygon_offsets[first], table.polygon_offsets[last]
         span = table.ring_offsets[rings[0]], table.ring_offsets[rings[1]]
-        world = polygons.to_world(table.coords[span[0] : span[1]], working_of(job))
-        offsets = (
+        buffer, offsets = wkb.encode_polygons(
+            polygons.to_world(table.coords[span[0] : span[1]], working_of(job)),
             table.ring_offsets[rings[0] : rings[1] + 1] - span[0],
             table.polygon_offsets[first : last + 1] - rings[0],
             table.building_offsets[start : stop + 1] - first,
         )
-        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, world, offsets)
-        single = pieces[start:stop] == 1
-        shapes[single] = shapely.get_geometry(shapes[single], 0)
+        geometry = [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
         columns = [
             table.building_id[start:stop],
             table.score[start:stop],
@@ -215,14 +212,13 @@ def _building_rows(job: Job, table: BuildingTable, schema: pa.Schema) -> Iterato
             table.touches_nodata[start:stop],
         ]
         arrays = [pa.array(column) for column in columns]
-        yield pa.table([*arrays, pa.array(shapely.to_wkb(shapes), pa.large_binary())], schema=schema)
+        arrays.append(pa.LargeBinaryArray.from_buffers(pa.large_binary(), stop - start, geometry))
+        yield pa.table(arrays, schema=schema)
 
 
 def _in_working_crs(job: Job) -> pa.LargeBinaryArray:
     """The aligned geometries, WKB in row order, in the working CRS."""
     import pyarrow as pa
-
-    from pipeline.kernels import wkb
 
     aligned = polygons.read_cadaster(Path(job.folder) / "cadaster_aligned.parquet")
     project = polygons.transformer(aligned.crs, job.crs)
