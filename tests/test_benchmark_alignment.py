@@ -14,6 +14,7 @@ from benchmarks.alignment import CONSENSUS, REFERENCE, compare, consensus, mean_
 from benchmarks.alignment_flow import flattened
 from benchmarks.alignment_peers import PEERS, SLOW, outline_samples, peak, surface
 from benchmarks.alignment_report import curves, mean_of, table
+from benchmarks.alignment_spread import spread
 from training.align_chain import Case
 from training.chips import halve
 
@@ -193,3 +194,12 @@ def test_scenes_count_alike_however_many_fields() -> None:
 
 def test_methods_are_chosen_by_name() -> None:
     assert list(methods(["edge search, 9 neighbours", "none"])) == ["edge search, 9 neighbours", "none"]
+
+
+def test_spread_is_of_the_method_not_of_the_labels(case: Case) -> None:
+    """0 where a method always finds the same place, right or wrong; the shifts about their middle where it moves none."""
+    shifts = [(3.0, 0.0), (0.0, 0.0), (-3.0, 0.0)]
+    cadasters = [case.coords + shift for shift in shifts]
+    assert spread(case, cadasters, 8.0, lambda case, cadaster, largest: case.coords + 5)["median"] == 0
+    still = spread(case, cadasters, 8.0, lambda case, cadaster, largest: cadaster)
+    assert still["median"] == pytest.approx(3) and still["mean"] == pytest.approx(2)
