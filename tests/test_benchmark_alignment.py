@@ -197,7 +197,7 @@ def test_methods_are_chosen_by_name() -> None:
 
 
 def test_spread_is_of_the_method_not_of_the_labels(case: Case) -> None:
-    """0 where a method always finds the same place, right or wrong; the shifts about their middle where it moves none."""
+    """0 where a method always finds the same place, right or wrong; where it moves nothing, the shifts themselves."""
     shifts = [(3.0, 0.0), (0.0, 0.0), (-3.0, 0.0)]
     cadasters = [case.coords + shift for shift in shifts]
     assert spread(case, cadasters, 8.0, lambda case, cadaster, largest: case.coords + 5)["median"] == 0
