@@ -167,7 +167,7 @@ def gated(
 ) -> tuple[Array, Array]:  # fmt: skip
     """Vertices after the gate and the abstention, and each row's confidence; of lines by `weights`, the limit `least`.
     """
-    told = found.line & (found.length > 0)
+    told = found.line
     confidence = gate.confidence_of(found.clear, found.last, found.own)
     of_roads = gate.chance(weights, found.clear, found.last, found.own)
     confidence = np.where(told, of_roads, confidence)

@@ -79,7 +79,9 @@ def level_for(card: ModelCard, gsd: float) -> float:
     if card.task != "mask" or gsd > high:
         return nearest
     wanted = 1.0 if gsd >= low else card.native_gsd / gsd
-    return nearest if max(nearest / wanted, wanted / nearest) < NEAR else round(wanted * EIGHTHS) / EIGHTHS
+    eighths = [round(wanted * EIGHTHS) / EIGHTHS, math.ceil(wanted * EIGHTHS) / EIGHTHS]
+    between = [level for level in eighths if low <= gsd * level <= high]
+    return nearest if max(nearest / wanted, wanted / nearest) < NEAR or not between else between[0]
 
 
 def takes(card: ModelCard, bands: int) -> bool:
@@ -93,7 +95,7 @@ def takes(card: ModelCard, bands: int) -> bool:
 def fits(card: ModelCard, gsd: float, bands: int) -> bool:
     """Whether the card may be used on a scene of `gsd` metres and `bands` bands (see `takes`).
 
-    GSD: level 1 itself for alignment, which runs at every level; the nearest level for the others.
+    GSD: level 1 itself for alignment, which runs at every level; for the others the one of `level_for`.
     """
     level = 1 if card.task == "alignment" else level_for(card, gsd)
     low, high = card.gsd

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +22,11 @@ def show_plan(settings: Settings, tile: str | None, as_json: bool) -> int:
     """Print what a run with these settings would do; with `tile`, what is known of this one and why it is due."""
     from pipeline.ledger import Ledger
     from pipeline.plan import explain, plan_run
-    from pipeline.prepare import check_room, prepare
+    from pipeline.prepare import check_room, differences, prepare
 
     job = prepare(settings)
     ledger = Ledger(job.work / "ledger.jsonl")
-    refused = _refused(settings, job.work / "job.json")
+    refused = [] if settings.force_new else differences(job, settings)
     if tile is not None:
         lines = explain(job, ledger, tile)
         if not lines:
@@ -98,13 +97,6 @@ def show_status(folder: Path, as_json: bool) -> int:
     if len(failed) > LISTED:
         show.say(f"… and {len(failed) - LISTED} more")
     return 3 if failed else 0
-
-
-def _refused(settings: Settings, path: Path) -> list[str]:
-    """How the run that a folder holds differs, if `run` would refuse to go on with it."""
-    if settings.force_new or not path.is_file():
-        return []
-    return settings.difference(json.loads(path.read_text()).get("identity", {}))
 
 
 def _reasons(why: dict[str, int]) -> str:

@@ -187,8 +187,7 @@ def settle(job: Job, settings: Settings) -> None:
             if child.name != "lock":  # held by this very run
                 shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
     if path.exists():
-        before = json.loads(path.read_text())
-        changed = settings.difference(before.get("identity", {})) or _other_levels(job, before.get("levels", {}))
+        changed = differences(job, settings)
         if changed:
             raise SettingsError(
                 f"{folder}: holds a run with other settings ({'; '.join(changed)}); use another --out or --force-new"
@@ -198,11 +197,16 @@ def settle(job: Job, settings: Settings) -> None:
     write_job(job)
 
 
-def _other_levels(job: Job, before: dict[str, float]) -> list[str]:
-    """Stages that looked at pixels of another size before: their tiles are others, and must not mix."""
-    return [
+def differences(job: Job, settings: Settings) -> list[str]:
+    """Why the run that the job's folder holds cannot be gone on with: other settings, or stages that looked at pixels
+    of another size, whose tiles are others and must not mix. Nothing where there is no run."""
+    path = job.work / "job.json"
+    if not path.is_file():
+        return []
+    before = json.loads(path.read_text())
+    return settings.difference(before.get("identity", {})) or [
         f"{stage} at {job.gsd * level:.2g} m a pixel, now {job.gsd * job.levels[stage]:.2g} m"
-        for stage, level in before.items()
+        for stage, level in before.get("levels", {}).items()
         if job.levels.get(stage, level) != level
     ]
 

@@ -255,7 +255,11 @@ def _between(scene: Scene, level: float, window: Window, with_image: bool = True
     image = read_image(scene, finer, source) if with_image else np.zeros((0, *valid.shape), np.float32)
     inside = np.zeros_like(valid)
     inside[source.clip(level_shape(scene.shape, finer)).slices(source)] = 1
-    return resample.averaged(image, valid, inside, window, level)
+    image, valid = resample.averaged(image, valid, inside, window, level)
+    outside = np.ones(valid.shape, np.bool_)  # the finer level's last pixel may reach beyond this one's
+    outside[window.clip(level_shape(scene.shape, level)).slices(window)] = False
+    image[:, outside], valid[outside] = 0, 0
+    return image, valid
 
 
 def read_stretched(scene: Scene, level: float, window: Window) -> np.ndarray:

@@ -99,3 +99,9 @@ def test_nothing_to_trace() -> None:
         assert label.size == 0
     with pytest.raises(ValueError, match="two axes"):
         trace.trace(np.zeros(5, np.int32))
+
+
+def test_negative_labels_are_labels() -> None:
+    labels = np.tile(np.array([-2, -1], np.int32), (1, 9))
+    *_, label = trace.trace(labels)
+    assert label.tolist() == labels[0].tolist()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs import cards
+from catalogs.cards import ModelCard
 from pipeline import resample, tasks
 from pipeline.errors import SettingsError
 from pipeline.grid import LEVELS, Window, level_shape
@@ -60,7 +61,7 @@ def test_pixels_are_means_of_the_area_they_cover(level: float, height: int, widt
 @given(st.data())
 def test_a_pixel_does_not_depend_on_the_window(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     rng = np.random.default_rng(3)
-    image = rng.integers(1, 255, (3, 90, 130), dtype=np.uint8)
+    image = rng.integers(1, 255, (3, 90, data.draw(st.sampled_from((129, 130)))), dtype=np.uint8)
     image[:, 20:44, 31:77] = 0
     folder = tmp_path_factory.mktemp("scene")
     made, _ = ingest(folder, image, nodata=0)
@@ -79,7 +80,9 @@ def test_a_pixel_does_not_depend_on_the_window(tmp_path_factory: pytest.TempPath
         here, there = shared.slices(window), shared.slices(whole)
         assert (part[(slice(None), *here)] == seen[(slice(None), *there)]).all()
         assert (part_good[here] == good[there]).all()
-    assert not good[:3].any() and not good[:, :2].any() and not seen[:, good == 0].any()
+    outside = np.ones(good.shape, bool)
+    outside[3 : 3 + height, 2 : 2 + width] = False
+    assert not good[outside].any() and not seen[:, good == 0].any()
 
 
 def test_of_flat_colour_nothing_changes(tmp_path: Path) -> None:
@@ -99,6 +102,16 @@ def test_buildings_are_looked_for_at_the_cards_own_pixels(tmp_path: Path) -> Non
     assert [cards.level_for(coarse, gsd) for gsd in (0.3, 0.6, 0.8, 1.2)] == [3.375, 1, 1, 1]
     classes = make(tmp_path, "classes", task="coarse", gsd=(0.27, 0.6), native_gsd=0.3)
     assert cards.level_for(classes, 0.1) in LEVELS  # only buildings: what else there is rests on the pyramid
+
+
+@given(st.floats(0.1, 2), st.floats(1, 4), st.floats(0, 1), st.floats(0.05, 3))
+def test_a_card_that_fits_at_a_level_of_the_pyramid_fits(low: float, wide: float, share: float, gsd: float) -> None:
+    range_m = low, low * wide
+    card = ModelCard(
+        "m", "mask", "ternausnet", {}, 3, range_m, low * wide**share, (), 64, 32, "", (), (), {}, (), "", Path(), {}
+    )
+    if any(low <= gsd * level <= low * wide for level in LEVELS):
+        assert cards.fits(card, gsd, 3)
 
 
 def test_a_folder_at_other_pixels_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def iso_wkb(wkb: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
 def boxes_of(wkb: pa.LargeBinaryArray) -> np.ndarray:
     """Boxes (n, 4) float64 xmin, ymin, xmax, ymax; NaN where null, empty or unreadable."""
     out, known = wkb_rows.boxes(*_bytes(wkb))
+    known &= wkb.is_valid().to_numpy(zero_copy_only=False)  # a null may have bytes under it
     if known.all():
         return out
     import pyarrow as pa

@@ -51,7 +51,8 @@ def _runs(labels: Any, bits: Any) -> Any:
             if x >= width:
                 break
             label, start = line[x], x
-            pair = np.uint64(label) | (np.uint64(label) << np.uint64(32))
+            pair = np.uint64(np.uint32(label))
+            pair |= pair << np.uint64(32)
             while x + 8 <= width:
                 at = 4 * (y * width + x)
                 apart = (load64(bits, at) ^ pair) | (load64(bits, at + 8) ^ pair) | (load64(bits, at + 16) ^ pair)

@@ -40,7 +40,7 @@ LINE_WEIGHTS = {"clear": 0.685, "last": -8.224, "own": 18.216, "constant": -1.01
 """The same for roads, "within 2 px of the true line in the mean", on training areas of their own: benchmarks/
 alignment_roads_gate.py makes them."""
 ABSTAIN_ROADS = 0.7
-"""Confidence below which a road stays: the least (in steps of 0.05) with which fields of 8 px leave no one of 41
+"""Confidence below which a road stays: the least (in steps of 0.05) with which fields of 8 px leave no one of the
 training areas worse than it came. Staying is right too, within 2 px, for most lines under such fields."""
 LINE_NOISE = 2.0
 """px of level 1: what the roads' evidence is off by even where a line lies right, taken off its moves' squares before
