@@ -22,6 +22,7 @@ from pipeline.export import sort as export_sort
 from pipeline.export.copies import write_copy
 from pipeline.export.sort import hilbert
 from pipeline.export.vectors import default_row_group, free_names, wkb_array, write_geoparquet
+from pipeline.export.wkb import boxes_of
 
 gpd = pytest.importorskip("geopandas")
 
@@ -208,3 +209,12 @@ def test_the_hilbert_curve_visits_neighbours(order: int) -> None:
 
 def test_row_groups_fit_the_table() -> None:
     assert [default_row_group(n) for n in (None, 0, 3000, 10_000_000)] == [4096, 128, 188, 50_000]
+
+
+def test_a_null_with_bytes_under_it_has_no_box() -> None:
+    rows = [shapely.to_wkb(shapely.box(0, 0, 1, 2)), shapely.to_wkb(shapely.box(3, 3, 4, 4))]
+    whole = pa.array(rows, pa.large_binary())
+    nulls = pa.py_buffer(bytes([0b01]))
+    array = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 2, [nulls, *whole.buffers()[1:]], null_count=1)
+    boxes = boxes_of(array)
+    assert boxes[0].tolist() == [0, 0, 1, 2] and np.isnan(boxes[1]).all()
