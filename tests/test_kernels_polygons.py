@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import shapely
 
-from pipeline.kernels import nodes, polygons, trace
+from pipeline.kernels import instances, nodes, polygons, trace
 
 
 def traced(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outlines of blobs with holes and shared walls."""
     rng = np.random.default_rng(seed)
     labels = np.kron(rng.integers(0, 4, (9, 14)), np.ones((3, 2))).astype(np.int32)
-    return trace.trace(labels, (7, 300))[:3]
+    return trace.trace_runs(instances.runs(labels), (7, 300))[:3]
 
 
 def shapes(ragged: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
