@@ -33,7 +33,7 @@ from pipeline.stages import gate, roads
 from pipeline.stages import search as search_stage
 from training.align_chain import LEVELS, Case
 from training.areas import split
-from training.chips import LabelledScene, halve, load_scenes, stretch
+from training.chips import LabelledScene, drawn_scene, halve, load_scenes, stretch
 from training.city import city
 from training.city_roads import road_scene
 from training.deform import misalign
@@ -197,10 +197,8 @@ def areas(data: Path, names: Sequence[str] | None = None) -> Iterator[tuple[str,
             scene = road_scene(1200, gsd, 9100 + number, kind)
             yield name, scene, scene.labelled
     if not names or "city 0.3 m" in names:
-        made = city((1200, 1200), 0.3, 9200)
-        whole = np.ones(made.image.shape[1:], bool)
-        yield "city 0.3 m", LabelledScene("city", 0.3, made.image, whole, whole, made.coords, made.ring_offsets,
-                                          made.polygon_offsets, made.roads), whole  # fmt: skip
+        scene = drawn_scene(city((1200, 1200), 0.3, 9200))
+        yield "city 0.3 m", scene, scene.labelled
     (scene,) = load_scenes(data, ["vegas_roads_us"])
     for name, lines in (("vegas, as labelled", scene.roads), ("vegas, in place", in_place(scene).roads)):
         if not names or name in names:

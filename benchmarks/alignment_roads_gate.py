@@ -34,9 +34,10 @@ from benchmarks.alignment_roads import (
 )
 from pipeline.kernels import edges
 from pipeline.networks import load
+from pipeline.stages import gate
 from training.align_chain import Case
 from training.areas import split
-from training.chips import LabelledScene, load_scenes
+from training.chips import LabelledScene, drawn_scene, load_scenes
 from training.city import city
 from training.city_roads import road_scene
 from training.deform import misalign
@@ -65,11 +66,8 @@ def areas(data: Path, rounds: int) -> Iterator[tuple[str, LabelledScene, Any]]:
         for number, (kind, gsd) in enumerate(DRAWN):
             scene = road_scene(800, gsd, 8000 + 10 * turn + number, kind)
             yield f"{kind} {gsd} {turn}", scene, scene.labelled
-        made = city((800, 800), (0.3, 0.5)[turn % 2], 8200 + turn)
-        whole = np.ones(made.image.shape[1:], bool)
-        scene = LabelledScene("city", made.gsd, made.image, whole, whole, made.coords, made.ring_offsets,
-                              made.polygon_offsets, made.roads)  # fmt: skip
-        yield f"city {made.gsd} {turn}", scene, whole
+        scene = drawn_scene(city((800, 800), (0.3, 0.5)[turn % 2], 8200 + turn))
+        yield f"city {scene.gsd} {turn}", scene, scene.labelled
     (scene,) = load_scenes(data, ["vegas_roads_us"])
     yield "vegas, left part", in_place(scene), split(scene)[0]
 
@@ -95,7 +93,7 @@ def evidence(trial: Trial) -> tuple[Array, Array]:
     counts = means(trial.case, trial.case.scored.astype(float))
     off = means(trial.case, np.nan_to_num(off)) / np.maximum(counts, 1e-9)
     found = trial.found
-    columns = [np.minimum(found.clear, 8.0), np.log1p(found.last), np.clip(found.own, -1.0, 4.0), np.ones(len(off))]
+    columns = [*gate.terms(found.clear, found.last, found.own), np.ones(len(off))]
     return np.column_stack(columns)[counts > 0], (off <= 2)[counts > 0].astype(float)
 
 

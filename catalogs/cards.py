@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from catalogs import mlm
 from catalogs.mlm import SHA256
 from pipeline.errors import SettingsError
+from pipeline.grid import LEVELS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODELS = Path(__file__).parent / "models"
 TASKS = ("alignment", "coarse", "refiner", "mask", "roads")
-LEVELS = (1, 2, 4, 8)  # pyramid levels a stage can run at; alignment runs at all of them
 NEAR = 1.1  # a level of the pyramid will do if its pixels are within this factor of the card's own
 EIGHTHS = 8  # levels between are whole numbers of eighths
 

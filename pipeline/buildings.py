@@ -166,8 +166,10 @@ def combine(
     whose mean score is under `min_score`. This is the only place where size and score decide: a tile cannot
     know what lies beyond its edge.
     """
+    import pyarrow as pa
+
     part = concatenate(parts)
-    release()
+    pa.default_memory_pool().release_unused()  # it keeps what the parts were read into
     polygons = part.coords, part.ring_offsets, part.polygon_offsets
     areas = polygon_areas(polygons) * float(level * level) * gsd**2
     owner = np.repeat(np.arange(len(part)), np.diff(part.building_offsets))
@@ -254,13 +256,6 @@ def read_arrays(path: Path, prefix: str) -> dict[str, npt.NDArray[Any]]:
 def part_arrays(part: SplitPart) -> dict[str, npt.NDArray[Any]]:
     """The part's arrays by column name, for `write_arrays`."""
     return {f"part_{field.name}": getattr(part, field.name) for field in fields(part)}
-
-
-def release() -> None:
-    """Give back the memory that Arrow has freed and keeps: what parts were read into is not needed again."""
-    import pyarrow as pa
-
-    pa.default_memory_pool().release_unused()
 
 
 def read_part(path: Path) -> SplitPart:

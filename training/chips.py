@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from training.city import City
 
 Ragged = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 
@@ -49,6 +52,14 @@ class LabelledScene:
     def polygons(self) -> int:
         """Number of building polygons."""
         return len(self.polygon_offsets) - 1
+
+
+def drawn_scene(made: City, name: str = "city") -> LabelledScene:
+    """A city of training/city.py as a scene: everything of it is labelled, houses and streets."""
+    whole = np.ones(made.image.shape[1:], np.bool_)
+    return LabelledScene(
+        name, made.gsd, made.image, whole, whole, made.coords, made.ring_offsets, made.polygon_offsets, made.roads
+    )
 
 
 def load_scenes(data: Path, names: Iterable[str] | None = None) -> list[LabelledScene]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.kernels.lines import strips
 from training.areas import split
-from training.chips import LabelledScene, load_scenes, stretch
+from training.chips import LabelledScene, drawn_scene, load_scenes, stretch
 from training.city import city
 from training.city_roads import road_scene
 from training.roads_by_hand import drawn_lines
@@ -108,10 +108,7 @@ def drawn_field(number: int, side: int = SIDE) -> RoadField:
     rng = np.random.default_rng([number, 23])
     seed, gsd = 20000 + number, float(rng.choice((0.3, 0.4, 0.5, 0.6)))
     if rng.random() < STREETS:
-        made = city((side, side), gsd, seed, density=float(rng.uniform(0.1, 0.6)))
-        whole = np.ones(made.image.shape[1:], bool)
-        scene = LabelledScene("city", gsd, made.image, whole, whole, made.coords, made.ring_offsets,
-                              made.polygon_offsets, made.roads)  # fmt: skip
+        scene = drawn_scene(city((side, side), gsd, seed, density=float(rng.uniform(0.1, 0.6))))
     else:
         scene = road_scene(side, gsd, seed)
     return road_field(scene, scene.labelled, max(float(rng.choice(GSDS)), gsd), 1.0)

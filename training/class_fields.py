@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.areas import split
-from training.chips import LabelledScene, load_scenes, stretch
+from training.chips import LabelledScene, drawn_scene, load_scenes, stretch
 from training.city import City, city
 from training.roads_by_hand import with_roads
 from training.targets_classes import (
@@ -82,11 +82,7 @@ def resampled(scene: LabelledScene, area: NDArray[np.bool_], gsd: float, around:
 
 def city_field(made: City) -> Field:
     """A procedural city with roads and buildings, both complete."""
-    shape = made.image.shape[1:]
-    scene = LabelledScene(
-        "city", made.gsd, made.image, np.ones(shape, bool), np.ones(shape, bool), made.coords,
-        made.ring_offsets, made.polygon_offsets, made.roads,
-    )  # fmt: skip
+    scene = drawn_scene(made)
     codes = scene_codes(scene, scene.labelled, made.gsd)
     road = draw_lines(made.roads, made.road_widths, codes.shape)
     codes[codes >= ROAD] = np.where(road, ROAD, BACKGROUND)[codes >= ROAD]

@@ -83,13 +83,14 @@ def road_confidence_of(clear: Float64, last: Float64, own: Float64) -> Float64:
 
 def chance(weights: dict[str, float], clear: Float64, last: Float64, own: Float64) -> Float64:
     """The regression's answer (n) for evidence (n) each."""
-    score = (
-        weights["clear"] * np.minimum(clear, 8.0)
-        + weights["last"] * np.log1p(last)
-        + weights["own"] * np.clip(own, -1.0, 4.0)
-        + weights["constant"]
-    )
+    bounded, moved, fit = terms(clear, last, own)
+    score = weights["clear"] * bounded + weights["last"] * moved + weights["own"] * fit + weights["constant"]
     return np.where(clear > 0, 1.0 / (1.0 + np.exp(-score)), 0.0)
+
+
+def terms(clear: Float64, last: Float64, own: Float64) -> tuple[Float64, Float64, Float64]:
+    """The evidence (n) as the regression takes it: bounded, and the move's logarithm."""
+    return np.minimum(clear, 8.0), np.log1p(last), np.clip(own, -1.0, 4.0)
 
 
 def together(own: Float64, weight: Float64, near: Float64) -> Float64:

@@ -137,16 +137,17 @@ def _split_window(
     runs = instances.runs(own)
     table = instances.properties(runs, count)
     speck = (table["area"] < min_pixels) & (table["area"] == components.properties(labels, count)["area"])
-    kept = np.flatnonzero((table["area"] > 0) & ~speck)
+    stays = (table["area"] > 0) & ~speck
+    kept = np.flatnonzero(stays)
     sums = instances.measure(runs, count, mask_scores, touching, valid, THRESHOLD)
     number = np.zeros(count + 1, np.int32)
     number[kept + 1] = np.arange(1, kept.size + 1)
-    polygons, of = trace_runs(instances.runs(number[own[core]]), tile.core)
+    polygons, of = trace_runs(instances.only(runs, stays), window)
     table = table[kept]
     pieces.first.append((table["first_y"] + window.y0) * shape[1] + table["first_x"] + window.x0)
     pieces.sums.append(np.stack([table["area"], *(column[kept].astype(np.int64) for column in sums)], axis=1))
     pieces.polygons.append(polygons)
-    pieces.owner.append(pieces.total + of - 1)
+    pieces.owner.append(pieces.total + number[of].astype(np.int64) - 1)
     numbers = np.where(number > 0, number + np.int64(pieces.total), 0)[labels]
     pieces.total += kept.size
     return numbers

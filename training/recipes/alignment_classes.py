@@ -28,7 +28,7 @@ from catalogs.cards import load_card, load_weights
 from models.double_unet import Maps, centred
 from models.double_unet_classes import DoubleUNetClasses
 from training.areas import split
-from training.chips import LabelledScene, load_scenes
+from training.chips import drawn_scene, load_scenes
 from training.chips_roads import by_hand
 from training.city import city
 from training.city_roads import road_scene
@@ -144,19 +144,12 @@ def sources(data: Path, scenes: int = 40) -> list[Source]:
         found.append(Source(prepare_classes(scene, area), share, finest))
     for seed in range(6):
         made = city((900, 900), (0.3, 0.5)[seed % 2], 3000 + seed, density=0.1 + 0.12 * seed)
-        found.append(Source(prepare_classes(labelled(made), np.ones(made.image.shape[1:], bool)), STREETS / 6))
+        found.append(Source(prepare_classes(drawn_scene(made), np.ones(made.image.shape[1:], bool)), STREETS / 6))
     rest = 1 - sum(source.share for source in found)
     for seed in range(scenes):
         scene = road_scene(900, (0.3, 0.5, 0.3, 0.7, 0.4)[seed % 5], 5000 + seed)
         found.append(Source(prepare_classes(scene, scene.labelled), rest / scenes))
     return found
-
-
-def labelled(made: Any) -> LabelledScene:
-    """A city of training/city.py with its buildings and streets as labels."""
-    whole = np.ones(made.image.shape[1:], bool)
-    return LabelledScene("city", made.gsd, made.image, whole, whole, made.coords, made.ring_offsets,
-                         made.polygon_offsets, made.roads)  # fmt: skip
 
 
 def probe_scenes(data: Path) -> dict[str, tuple[ClassScene, tuple[bool, bool]]]:
@@ -246,7 +239,7 @@ def two_against_one(out: Path, *, batches: int = 12, seed: int = 0) -> dict[str,
     trainee = ClassesTrainee()
     load_network(out, trainee)
     trainee.eval().requires_grad_(False)
-    cities = [labelled(city((900, 900), (0.3, 0.5)[i % 2], 9200 + i, density=0.1 + 0.2 * i)) for i in range(3)]
+    cities = [drawn_scene(city((900, 900), (0.3, 0.5)[i % 2], 9200 + i, density=0.1 + 0.2 * i)) for i in range(3)]
     scenes = [prepare_classes(made, made.labelled) for made in cities]
     bank, figures = field_bank(seed), {}
     for factor in (1.0, 2.0, 4.0):

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from models.ternausnet import NARROW, TernausNetV2
 from training.areas import set_aside, split
-from training.chips import LabelledScene, load_scenes
+from training.chips import LabelledScene, drawn_scene, load_scenes
 from training.city import city
 from training.loop import fit, load_network
 from training.objectives_masks import bce_jaccard
@@ -110,11 +110,7 @@ FAILS = {
 
 def procedural_scene(side: int = 1500, gsd: float = 0.2, seed: int = 11) -> LabelledScene:
     """A drawn city as a labelled scene, `side` px wide."""
-    drawn = city((side, side), gsd, seed)
-    everywhere = np.ones((side, side), np.bool_)
-    return LabelledScene(
-        PROCEDURAL, gsd, drawn.image, everywhere, everywhere, drawn.coords, drawn.ring_offsets, drawn.polygon_offsets
-    )
+    return drawn_scene(city((side, side), gsd, seed), PROCEDURAL)
 
 
 def training_scenes(data: Path, names: Sequence[str]) -> list[LabelledScene]:
