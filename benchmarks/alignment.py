@@ -6,12 +6,12 @@
 Misalignment: published fields (30 Gaussians, Zampieri et al. 2018) on a canvas of 5 000 px of full resolution.
 Scores are of the vertices of polygons wholly inside the evaluation area, in px of the image, and the mean IoU of
 each of these polygons with its true self. Seconds are CPU seconds of this process, at one thread, everything
-included. Labels can be off from the image themselves, so every method is given the true cadaster too (rows with
-largest = 0), and every run is scored a second time against a consensus truth: where four fast peers put the true
-vertices, their median. None of this project's methods has a part in it; it favours those four.
-One line a run in OUT/rows.jsonl and a scene's consensus in OUT/consensus-SCENE.npy; what stands there is not run
-again, so delete both when a method changed. Writes OUT/table.md and OUT/curves.svg. Peers marked slow run on
-`--slow-fields` fields, and the table says so.
+included. Labels lie off from the image themselves, so every run is scored a second time against the polygons that were
+placed by eye (benchmarks/placed.py), and every method is given cadasters that are right: the labels as they are, and
+those polygons alone where they truly lie (rows with largest = 0).
+Where each method put the vertices is kept in OUT/places, and what stands there is not run again: delete a method's when
+it changed. Writes OUT/rows.jsonl, a line a run, OUT/table.md, OUT/curves.svg and OUT/curves_placed.svg.
+Peers marked slow run on `--slow-fields` fields, and the table says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,25 +31,11 @@ from numpy.typing import NDArray
 
 from benchmarks.alignment_peers import PEERS, SLOW, Peer
 from benchmarks.alignment_report import THRESHOLDS, Row, curves, table
-from training.align_chain import Case, make_case, misaligned, polygons_of
-from training.areas import split
-from training.chips import load_scenes
+from benchmarks.placed import SIDES, case_of, placed_in
+from training.align_chain import Case, misaligned, polygons_of
 from training.metrics import accuracy_curve, summary, vertex_errors
 
 Array = NDArray[np.float64]
-
-SIDES: dict[str, int | None] = {
-    "banepa_np": 1400,
-    "zanzibar_tz_b": 1400,
-    "catanduanes_ph_b": 1400,
-    "vegas_us": None,
-    "rio_br_b": None,
-    "massachusetts_us_b": 1200,
-}
-"""Evaluation areas, and the side, px, of the square at the middle of their buildings that is scored."""
-
-CONSENSUS = ("block-wise phase correlation", "block-wise correlation", "Farneback flow", "edge search, 9 neighbours")
-"""The peers whose median is the consensus truth."""
 
 REFERENCE = 8.0
 """Largest displacement, px, that methods are told to expect when they are given the true cadaster."""
@@ -87,97 +73,97 @@ def mean_iou(case: Case, coords: Array, true: NDArray[Any]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What runs on a case are scored against: its true polygons, and its vertices (n, 2) px by consensus."""
+    """What runs on a case are scored against: its true polygons as labelled, and its vertices (n, 2) px as placed by
+    eye where `known` (n,), which is nowhere on a case that nobody read."""
 
     polygons: NDArray[Any]
-    consensus: Array
+    placed: Array
+    known: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, case: Case) -> Truth:
+        """The truth of a case."""
+        found = placed_in(case)
+        placed, known = (case.coords, np.zeros(len(case.coords), bool)) if found is None else found.truth(case)
+        return cls(shapes(case, case.coords), placed, known)
 
 
-def consensus(case: Case, path: Path) -> Array:
-    """Where `CONSENSUS` puts the true vertices: their median, component by component, (n, 2) px. Kept at `path`."""
+def placed_by(case: Case, cadaster: Array, largest: float, peer: Peer, path: Path) -> tuple[Array, float]:
+    """Where a method puts the vertices (n, 2) px of a displaced cadaster, of the true one where `largest` is 0, and its
+    CPU seconds a Mpx. Kept at `path`, and not run again where that is of as many vertices."""
     if path.exists():
-        kept: Array = np.load(path)
-        if kept.shape == case.coords.shape:
-            return kept
-    found = np.median([PEERS[name](case, case.coords, REFERENCE) for name in CONSENSUS], axis=0)
-    part = path.with_suffix(".part.npy")  # a kill leaves no half of a file behind
-    np.save(part, found)
-    part.replace(path)
-    return np.asarray(found)
-
-
-def run(case: Case, cadaster: Array, largest: float, peer: Peer, truth: Truth) -> Row:
-    """Figures of one method on one displaced cadaster; on the true one where `largest` is 0."""
+        with np.load(path) as kept:
+            if kept["coords"].shape == case.coords.shape:
+                return kept["coords"], float(kept["s_per_mpx"])
     began = time.process_time()
-    placed = peer(case, cadaster, largest or REFERENCE)
-    seconds = time.process_time() - began
+    coords = peer(case, cadaster, largest or REFERENCE)
+    seconds = (time.process_time() - began) / (case.valid[1].size / 1e6)
+    part = path.with_suffix(".part.npz")  # a kill leaves no half of a file behind
+    np.savez(part, coords=coords, s_per_mpx=seconds)
+    part.replace(path)
+    return coords, seconds
+
+
+def figures(case: Case, cadaster: Array, coords: Array, truth: Truth) -> Row:
+    """Figures of one method's places on one displaced cadaster."""
     scored, true = case.scored, case.coords[case.scored]
-    errors = vertex_errors(placed[scored], true)
-    from_consensus = summary(vertex_errors(placed[scored], truth.consensus[scored]))
-    dx, dy = (placed[scored] - true).mean(axis=0)
-    label_dx, label_dy = (truth.consensus[scored] - true).mean(axis=0)
-    figures = {
+    errors = vertex_errors(coords[scored], true)
+    dx, dy = (coords[scored] - true).mean(axis=0)
+    shares = {"curve": errors}
+    numbers = {
         **summary(errors),
         "dx": dx,
         "dy": dy,
-        **{f"{name}_consensus": value for name, value in from_consensus.items()},
-        "label_floor": np.median(vertex_errors(truth.consensus[scored], true)),
-        "label_dx": label_dx,
-        "label_dy": label_dy,
         "iou_before": mean_iou(case, cadaster, truth.polygons),
-        "iou": mean_iou(case, placed, truth.polygons),
+        "iou": mean_iou(case, coords, truth.polygons),
     }
+    if truth.known.any():
+        shares["curve_placed"] = vertex_errors(coords[truth.known], truth.placed[truth.known])
+        numbers |= {f"{name}_placed": value for name, value in summary(shares["curve_placed"]).items()}
     return {
         "polygons": len(truth.polygons),
         "vertices": len(errors),
-        **{name: round(float(value), 4) for name, value in figures.items()},
-        "s_per_mpx": round(seconds / (case.valid[1].size / 1e6), 3),
-        "curve": accuracy_curve(errors, THRESHOLDS).round(4).tolist(),
+        **{name: round(float(value), 4) for name, value in numbers.items()},
+        **{name: accuracy_curve(each, THRESHOLDS).round(4).tolist() for name, each in shares.items()},
     }
 
 
-def rows_of(path: Path) -> list[Row]:
-    """Rows written so far; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
-
-
 def compare(
-    cases: Iterator[Case] | Sequence[Case],
+    case: Case,
     peers: dict[str, Peer],
     sizes: Sequence[float],
     fields: Callable[[str], int],
     out: Path,
     say: Callable[[str], None] = print,
 ) -> list[Row]:
-    """Run every method on the first `fields(name)` seeds of every case and size and once on the true cadaster (size
-    0), and append a row a run to rows.jsonl in `out`, without those that stand there; all rows of these cases, sizes
-    and methods, by method."""
-    path = out / "rows.jsonl"
-    have = {(r["scene"], r["largest"], r["seed"], r["method"]): r for r in rows_of(path)}
-    rows = []
-    if path.exists() and not path.read_bytes().endswith(b"\n"):  # cut short by a kill
-        path.write_text("".join(json.dumps(row) + "\n" for row in have.values()), encoding="utf-8")
-    for case in cases:
-        truth = Truth(shapes(case, case.coords), consensus(case, out / f"consensus-{case.name}.npy"))
-        height, width = case.valid[1].shape
-        few = f": fewer than {FEW}, its figures are rough" if len(truth.polygons) < FEW else ""
-        say(f"{case.name}: {width} x {height} px of {case.gsd:g} m, {len(truth.polygons)} polygons scored{few}")
+    """Run every method on the first `fields(name)` seeds of every size and once on the true cadaster (size 0), without
+    those whose places stand in `out`; a row of figures for each."""
+    truth, rows, folder = Truth.of(case), [], out / "places" / case.name
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = case.valid[1].shape
+    few = f": fewer than {FEW}, its figures are rough" if len(truth.polygons) < FEW else ""
+    say(f"{case.name}: {width} x {height} px of {case.gsd:g} m, {len(truth.polygons)} polygons scored{few}")
+    for name, peer in peers.items():
         for largest in (*sizes, 0.0):
-            cadasters = misaligned(case, largest, range(max(map(fields, peers)))) if largest else [case.coords]
-            for name, peer in peers.items():
-                for seed in range(fields(name) if largest else 1):
-                    key = (case.name, float(largest), seed, name)
-                    if key not in have:
-                        figures = run(case, cadasters[seed], largest, peer, truth)
-                        have[key] = dict(zip(("scene", "largest", "seed", "method"), key, strict=True)) | figures
-                        with path.open("a", encoding="utf-8") as file:
-                            file.write(json.dumps(have[key]) + "\n")
-                    rows.append(have[key])
-    order = {name: i for i, name in enumerate(peers)}
-    return sorted(rows, key=lambda row: order[row["method"]])
+            seeds = range(fields(name) if largest else 1)
+            cadasters = misaligned(case, largest, seeds) if largest else [case.coords]
+            places, mine = [], []
+            for seed, cadaster in zip(seeds, cadasters, strict=True):
+                path = folder / f"{name}, {largest:g} px, {seed}.npz"
+                coords, seconds = placed_by(case, cadaster, largest, peer, path)
+                key = {"scene": case.name, "largest": float(largest), "seed": seed, "method": name}
+                mine.append(key | figures(case, cadaster, coords, truth) | {"s_per_mpx": round(seconds, 3)})
+                places.append(coords[case.scored])
+            rows += [row | spread(np.stack(places)) for row in mine]
+    return rows
+
+
+def spread(places: Array) -> Row:
+    """How far a method's places (fields, n, 2) px of the same vertices lie from their middle, the median component by
+    component: median and mean over fields and vertices, px. No label has a part in it. It is 0 for a method that finds
+    the same place whatever it starts from, right or wrong."""
+    distances = np.linalg.norm(places - np.median(places, axis=0), axis=-1)
+    return {"spread_median": round(float(np.median(distances)), 4), "spread_mean": round(float(distances.mean()), 4)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -194,18 +180,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     peers = methods(options.methods)
     options.out.mkdir(parents=True, exist_ok=True)
 
-    def cases() -> Iterator[Case]:
-        for name in options.scenes:
-            (scene,) = load_scenes(options.data, [name])
-            yield make_case(scene, split(scene)[1], SIDES[name])
-
     def fields(name: str) -> int:
         return min(options.slow_fields, options.fields) if name in SLOW else options.fields
 
-    rows = compare(cases(), peers, options.largest, fields, options.out)
+    rows: list[Row] = []
+    for name in options.scenes:
+        case = case_of(name, options.data)
+        rows += compare(case, peers, options.largest, fields, options.out)
+        right = placed_in(case)
+        if right is not None:
+            rows += compare(right.only(case), peers, [], fields, options.out)
+    (options.out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     text = table(rows)
     (options.out / "table.md").write_text(text, encoding="utf-8")
     curves(rows, options.out / "curves.svg")
+    curves(rows, options.out / "curves_placed.svg", "curve_placed")
     print(text)
 
 

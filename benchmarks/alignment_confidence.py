@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import alignment_ours
-from benchmarks.alignment import SIDES
+from benchmarks.placed import SIDES
 from catalogs.cards import load_card, load_weights, save_card
 from training.align_chain import make_case, misaligned
 from training.areas import split

@@ -34,6 +34,7 @@ from pipeline.stages import search as search_stage
 from training.align_chain import LEVELS, Case
 from training.areas import split
 from training.chips import LabelledScene, drawn_scene, halve, load_scenes, stretch
+from training.chips_roads import in_place
 from training.city import city
 from training.city_roads import road_scene
 from training.deform import misalign
@@ -41,9 +42,6 @@ from training.deform import misalign
 logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Evidence = NDArray[np.float32]
-VEGAS_OFF = (-5.0, -4.3)
-"""px by which the labelled lines of vegas_roads_us come to lie on their roads, as its training part shows: see
-benchmarks/alignment_roads_gate.py."""
 VERTEX_M = 10.0
 """Metres between the vertices of lines."""
 
@@ -203,11 +201,6 @@ def areas(data: Path, names: Sequence[str] | None = None) -> Iterator[tuple[str,
     for name, lines in (("vegas, as labelled", scene.roads), ("vegas, in place", in_place(scene).roads)):
         if not names or name in names:
             yield name, replace(scene, roads=lines), split(scene)[1]
-
-
-def in_place(vegas: LabelledScene) -> LabelledScene:
-    """vegas_roads_us with its lines moved by VEGAS_OFF."""
-    return replace(vegas, roads=tuple(line + VEGAS_OFF for line in vegas.roads))
 
 
 def main(data: Path, network: Any, fields: int, names: Sequence[str] | None, layers: Sequence[str] = LAYERS) -> None:

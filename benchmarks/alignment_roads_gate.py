@@ -25,7 +25,6 @@ from benchmarks.alignment_roads import (
     Found,
     errors,
     gated,
-    in_place,
     layer_of,
     means,
     nearness,
@@ -38,6 +37,7 @@ from pipeline.stages import gate
 from training.align_chain import Case
 from training.areas import split
 from training.chips import LabelledScene, drawn_scene, load_scenes
+from training.chips_roads import in_place
 from training.city import city
 from training.city_roads import road_scene
 from training.deform import misalign

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.alignment import CONSENSUS, REFERENCE, compare, consensus, mean_iou, methods, rows_of, shapes
+from benchmarks import placed
+from benchmarks.alignment import REFERENCE, compare, mean_iou, methods, shapes, spread
 from benchmarks.alignment_flow import flattened
 from benchmarks.alignment_peers import PEERS, SLOW, outline_samples, peak, surface
 from benchmarks.alignment_report import curves, mean_of, table
-from benchmarks.alignment_spread import spread
+from benchmarks.placed import placed_in, rings_of
 from training.align_chain import Case
 from training.chips import halve
 
@@ -122,15 +123,18 @@ def test_iou_is_of_scored_polygons(case: Case) -> None:
     assert 0.5 < mean_iou(case, case.coords + 3, true) < 0.9
 
 
-def test_rows_are_written_once_and_resumed(case: Case, tmp_path: Path) -> None:
-    path, calls = tmp_path / "rows.jsonl", []
+def test_places_are_kept_and_not_found_again(case: Case, tmp_path: Path) -> None:
+    calls = []
 
     def perfect(case: Case, coords: np.ndarray, largest: float) -> np.ndarray:
         calls.append(largest)
         return case.coords.copy()
 
-    peers = {"none": PEERS["none"], "perfect": perfect}
-    rows = compare([case], peers, [8.0], lambda name: 2 if name == "none" else 1, tmp_path, lambda line: None)
+    def fields(name: str) -> int:
+        return 2 if name == "none" else 1
+
+    peers, said = {"none": PEERS["none"], "perfect": perfect}, []
+    rows = compare(case, peers, [8.0], fields, tmp_path, said.append)
     assert [(row["method"], row["largest"], row["seed"]) for row in rows] == [
         ("none", 8, 0), ("none", 8, 1), ("none", 0, 0), ("perfect", 8, 0), ("perfect", 0, 0)
     ]  # fmt: skip
@@ -138,53 +142,71 @@ def test_rows_are_written_once_and_resumed(case: Case, tmp_path: Path) -> None:
     assert rows[3]["iou_before"] == rows[0]["iou"] < 1
     assert rows[0]["within_4"] == rows[0]["curve"][7]
     assert calls == [8.0, REFERENCE]
-
-    path.write_text(path.read_text()[:-30])  # as a kill would leave it: the last row is made again
-    assert len(rows_of(path)) == 4
-    said: list[str] = []
-    again = compare([case], peers, [8.0], lambda name: 2 if name == "none" else 1, tmp_path, said.append)
-    assert len(calls) == 3
-    assert [row["mean"] for row in again] == [row["mean"] for row in rows]
-    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 5
     assert "25 polygons scored: fewer than" in said[0]
 
-    text = table(again)
-    floor = rows[0]["label_floor"]
-    line = "| perfect (1 of 1 scenes, 1 of 2 fields) | 0.00 | 0.00 | 100 % | 100 % | 100 % | 100 % | 1.00 | 0 |"
-    assert f"{line} {floor:.2f} |" in text
+    assert compare(case, peers, [8.0], fields, tmp_path, said.append) == rows and len(calls) == 2
+    (tmp_path / "places" / "squares" / "perfect, 8 px, 0.npz").unlink()
+    assert compare(case, peers, [8.0], fields, tmp_path, said.append)[0] == rows[0] and len(calls) == 3
+
+    text = table(rows)
+    assert "| perfect (1 of 1 scenes, 1 of 2 fields) | 0.00 | 0.00 | 100 % | 100 % | 100 % | 100 % | 1.00 |" in text
     assert "| perfect | 0.00 (+0.0, +0.0) |" in text
-    curves(again, tmp_path / "curves.svg")
+    curves(rows, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_text().count("<polyline") == 2
 
 
-def test_labels_that_are_off_are_found_out_by_consensus(case: Case, tmp_path: Path) -> None:
-    off = replace(case, coords=case.coords + (2.0, -1.0))
+def test_labels_that_are_off_are_found_out_by_eye(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What puts vertices where readers saw them has no error there, and the labels' own against the labels."""
+    readings(case, tmp_path / "placed.json", [[[2, -1], [2.5, -1]]] * 3 + [[[2, -1], None], [[0, 0], [3, 0]]])
+    monkeypatch.setattr(placed, "FILE", tmp_path / "placed.json")
 
     def right(case_: Case, coords: np.ndarray, largest: float) -> np.ndarray:
-        return case.coords.copy()
+        return case.coords + (2.25, -1.0)
 
-    (row,) = compare([off], {"right": right}, [], lambda name: 1, tmp_path, lambda line: None)
-    assert row["largest"] == 0
-    assert (row["dx"], row["dy"]) == (-2, 1)
-    assert (row["label_dx"], row["label_dy"]) == pytest.approx((-2, 1), abs=0.3)
-    assert row["median"] == pytest.approx(np.hypot(2, 1), abs=1e-3)
-    assert row["label_floor"] == pytest.approx(np.hypot(2, 1), abs=0.5)
-    assert row["median_consensus"] < 0.5 and row["within_1_consensus"] > 0.9
-
-
-def test_consensus_is_kept_for_the_same_cadaster_only(case: Case, tmp_path: Path) -> None:
-    path = tmp_path / "consensus.npy"
-    np.save(path, case.coords + 7)
-    assert np.array_equal(consensus(case, path), case.coords + 7)
-    np.save(path, case.coords[:-1])
-    found = consensus(case, path)
-    assert np.median(np.hypot(*(found - case.coords).T)) < 0.5
-    assert np.array_equal(np.load(path), found)
-    assert [file.name for file in tmp_path.iterdir()] == ["consensus.npy"]
+    (row,) = compare(case, {"right": right}, [], lambda name: 1, tmp_path, lambda line: None)
+    assert (row["dx"], row["dy"]) == (2.25, -1)
+    assert row["median_placed"] == 0 and row["within_1_placed"] == 1 and row["curve_placed"] == [1.0] * 32
+    text = table([row, row | {"largest": 8.0}])
+    assert "| right | 0.00 | 0.00 | 100 % | 100 % | 100 % | 100 % |" in text
+    curves([row | {"largest": 8.0}], tmp_path / "curves.svg", "curve_placed")
+    assert (tmp_path / "curves.svg").read_text().count("<polyline") == 1
 
 
-def test_no_method_of_our_own_is_in_the_consensus() -> None:
-    assert set(CONSENSUS) <= set(PEERS) - set(SLOW)
+def readings(case: Case, path: Path, shifts: list) -> None:
+    """A file of readings of the first polygons of a case."""
+    rows = []
+    for polygon, both in enumerate(shifts):
+        rings = rings_of(case, polygon)
+        corner = rings[0].min(0).round(2).tolist()
+        rows.append({"polygon": polygon, "vertices": sum(map(len, rings)), "corner": corner, "shifts": both})
+    path.write_text(json.dumps({case.name: rows}))
+
+
+def test_placed_are_those_on_which_readers_agree(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "placed.json"
+    monkeypatch.setattr(placed, "FILE", path)
+    readings(case, path, [[[1, 0], [1, 0.5]], [[1, 0], None], [[0, 0], [3, 0]], [[-1, 0], [-1, 1]]])
+    found = placed_in(case)
+    assert found is not None and found.polygons.tolist() == [0, 3] and found.unread == 2
+    assert found.apart.tolist() == [0.5, 1.0] and found.shifts.tolist() == [[1, 0.25], [-1, 0.5]]
+    truth, known = found.truth(case)
+    assert known.sum() == sum(map(len, rings_of(case, 0))) + sum(map(len, rings_of(case, 3)))
+    assert np.array_equal(truth[~known], case.coords[~known])
+    right = found.only(case)
+    assert np.array_equal(right.coords, truth[known]) and right.polygon_offsets.tolist() == [0, 2, 3]
+    assert np.array_equal(rings_of(right, 1)[0], rings_of(case, 3)[0] + (-1, 0.5))
+    assert len(right.scored) == right.ring_offsets[-1] == len(right.coords)
+
+
+def test_readings_of_other_polygons_are_refused(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placed, "FILE", tmp_path / "placed.json")
+    readings(case, tmp_path / "placed.json", [[[1, 0], [1, 0.5]]])
+    other = replace(case, coords=case.coords + 1)
+    with pytest.raises(ValueError, match="another than was read"):
+        placed_in(other)
+    assert placed_in(replace(case, name="elsewhere")) is None
 
 
 def test_scenes_count_alike_however_many_fields() -> None:
@@ -198,8 +220,6 @@ def test_methods_are_chosen_by_name() -> None:
 
 def test_spread_is_of_the_method_not_of_the_labels(case: Case) -> None:
     """0 where a method always finds the same place, right or wrong; where it moves nothing, the shifts themselves."""
-    shifts = [(3.0, 0.0), (0.0, 0.0), (-3.0, 0.0)]
-    cadasters = [case.coords + shift for shift in shifts]
-    assert spread(case, cadasters, 8.0, lambda case, cadaster, largest: case.coords + 5)["median"] == 0
-    still = spread(case, cadasters, 8.0, lambda case, cadaster, largest: cadaster)
-    assert still["median"] == pytest.approx(3) and still["mean"] == pytest.approx(2)
+    assert spread(np.stack([case.coords + 5] * 3))["spread_median"] == 0
+    still = spread(np.stack([case.coords + shift for shift in ((3.0, 0.0), (0.0, 0.0), (-3.0, 0.0))]))
+    assert still["spread_median"] == pytest.approx(3) and still["spread_mean"] == pytest.approx(2)
