@@ -42,7 +42,7 @@ def pooled(data: Path, fields: int, names: Sequence[str]) -> tuple[np.ndarray, n
         wanted = case.scored[starts[:-1]]
         for largest in (32.0, 8.0):
             for cadaster in misaligned(case, largest, range(fields)):
-                moved = alignment_ours.OURS["resurvey both"](case, cadaster, largest)
+                moved = alignment_ours.OURS["resurvey"](case, cadaster, largest)
                 means = polygon_means(vertex_errors(moved, case.coords), np.diff(starts))
                 confidence.append(alignment_ours.LAST["confidence"][wanted])
                 errors.append(means[wanted])

@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.cards import load_card
+from pipeline import putback_seat
 from pipeline.grid import WINDOW, Window, windows_of
 from pipeline.kernels import edges
+from pipeline.kernels.wkb import HOLE, SHELL
 from pipeline.networks import load
 from pipeline.prepare import steps_of
 from pipeline.stages import align, common, gate
 from pipeline.stages import search as search_stage
 from pipeline.stages.search import Search
+from pipeline.stages.seat import Seating, kept
 from training.align_chain import Case
 
 Array = NDArray[np.float64]
@@ -25,9 +28,10 @@ Method = Callable[[Case, Array, float], Array]
 
 
 def run(
-    case: Case, coords: Array, passes: Sequence[Search | align.Step], card: str = "", symmetry: bool = False
-) -> Array:
-    """The line as `resurvey run` goes through it: common shift, searches, the network's steps, gate, abstention."""
+    case: Case, coords: Array, passes: Sequence[Search | align.Step], card: str = "", *, symmetry: bool = False,
+    seat: bool = True,
+) -> Array:  # fmt: skip
+    """The line as `resurvey run` goes it: common shift, searches, the network's steps, gate, abstention, seats."""
     start, xy = coords, coords + common_shift(case, coords)
     places, sure = [], []
     for step in passes:
@@ -37,7 +41,7 @@ def run(
             xy, clear = predicted(case, xy, step, card, symmetry)
         places.append(xy)
         sure.append(clear)
-    return gated(case, start, xy, places, sure, passes)
+    return gated(case, start, xy, places, sure, passes, seat)
 
 
 def common_shift(case: Case, coords: Array) -> Array:
@@ -101,9 +105,10 @@ def predicted(case: Case, coords: Array, step: align.Step, card: str, symmetry: 
 
 
 def gated(
-    case: Case, start: Array, xy: Array, places: list[Array], sure: list[Array], passes: Sequence[Search | align.Step]
-) -> Array:
-    """The gate and the abstention."""
+    case: Case, start: Array, xy: Array, places: list[Array], sure: list[Array],
+    passes: Sequence[Search | align.Step], seat: bool,
+) -> Array:  # fmt: skip
+    """The gate, the abstention and the seats."""
     ring_row = np.repeat(np.arange(len(case.polygon_offsets) - 1), np.diff(case.polygon_offsets))
     starts = case.ring_offsets[case.polygon_offsets]
 
@@ -122,36 +127,60 @@ def gated(
     moved, near = gate.move(start, xy, verdicts, gate.Gate(case.gsd))
     stays = gate.together(confidence, length, means(near)) < gate.ABSTAIN
     LAST["confidence"] = gate.together(confidence, length, means(near))
+    if seat:
+        moved = seated(case, start, xy, moved, stays)
     return np.where(np.repeat(stays, np.diff(starts))[:, None], start, moved)
+
+
+def seated(case: Case, start: Array, xy: Array, moved: Array, stays: NDArray[np.bool_]) -> Array:
+    """Every building onto its own roof: `xy` before the gate, `moved` after it, `stays` (polygons,)."""
+    counts = np.diff(case.ring_offsets[case.polygon_offsets])
+    ring_row = np.repeat(np.arange(len(counts)), np.diff(case.polygon_offsets))
+    kind = np.full(len(ring_row), HOLE, np.uint8)
+    kind[case.polygon_offsets[:-1]] = SHELL
+    fit, length = edges.rate(structure(case, 1), xy, case.ring_offsets, ring_row, len(counts), gate.REACH)
+
+    def seat(groups: NDArray[np.int64]) -> Array:
+        seating = Seating(groups)
+        moves = np.column_stack([np.ones(len(xy)), xy - start, moved - start])
+        sums = np.add.reduceat(moves, case.ring_offsets[case.polygon_offsets[:-1]], axis=0)
+        seating.add(np.arange(len(counts)), kept(fit, length), sums)
+        return seating.extra[groups]
+
+    rings, every = (case.ring_offsets, ring_row, kind), np.ones(len(counts), bool)
+    extra = putback_seat.seated(start, moved - start, rings, np.arange(len(counts)), every, stays, seat)
+    return moved + np.repeat(extra, counts, axis=0)
 
 
 def search(case: Case, coords: Array, largest: float) -> Array:
     """The evidence search alone. `largest` is not used: the search looks as far as it always does."""
-    return run(case, coords, search_stage.plan_searches(case.gsd))
+    return run(case, coords, search_stage.plan_searches(case.gsd), seat=False)
 
 
 def chain(card: str, symmetry: bool = False) -> Method:
     """The learned chain alone, over all scales that the card has seen, as `--aligner network`."""
 
     def method(case: Case, coords: Array, largest: float) -> Array:
-        return run(case, coords, steps_of("network", load_card(card), case.gsd), card, symmetry)
+        steps = steps_of("network", load_card(card), case.gsd)
+        return run(case, coords, steps, card, symmetry=symmetry, seat=False)
 
     return method
 
 
-def both(card: str) -> Method:
-    """The search and then the chain's last steps, as `--aligner both`."""
+def both(card: str, seat: bool) -> Method:
+    """The search and then the chain's last steps, as `--aligner both`; and a seat for each building, as `--seat`."""
 
     def method(case: Case, coords: Array, largest: float) -> Array:
         steps = steps_of("both", load_card(card), case.gsd)
-        return run(case, coords, [*search_stage.plan_searches(case.gsd), *steps], card)
+        return run(case, coords, [*search_stage.plan_searches(case.gsd), *steps], card, seat=seat)
 
     return method
 
 
 OURS: dict[str, Method] = {
-    "resurvey search": search,
-    "resurvey both": both("alignment-successor"),
+    "resurvey search, field alone": search,
+    "resurvey, field alone": both("alignment-successor", seat=False),
+    "resurvey": both("alignment-successor", seat=True),
     "successor chain": chain("alignment-successor"),
     "Zampieri, scale-invariant": chain("alignment-zampieri"),
     "Zampieri, one a scale": chain("alignment-zampieri-scales"),

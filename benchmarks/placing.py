@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.placed import AREAS, case_of, rings_of, sample
+from benchmarks.placed import AREAS, TRAINED_ON, TRAINING, case_of, rings_of, sample
 from training.align_chain import Case
 
 Array = NDArray[np.float64]
@@ -149,10 +149,10 @@ def draw(rows: Sequence[dict[str, Any]], cases: dict[str, Case], folder: Path) -
             writer.writerows(filled)
 
 
-def first(data: Path, out: Path, reader: str, shard: tuple[int, int]) -> None:
+def first(data: Path, out: Path, reader: str, shard: tuple[int, int], areas: Sequence[str]) -> None:
     """Pictures of the first round: this shard of every area's sample, small after large, each put off by a shift."""
     rows, cases = [], {}
-    for name in AREAS:
+    for name in areas:
         case = cases[name] = case_of(name, data)
         rng = np.random.default_rng(zlib.crc32(f"{name} {reader}".encode()))
         for count, polygon in enumerate(sample(name, case)):
@@ -210,16 +210,16 @@ def again(data: Path, out: Path) -> int:
 
 def gather(data: Path, folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
     """By area: polygon, its vertices and the corner of its box in the case (so that other data are noticed), and the
-    shift that each reader found, None where one could not."""
+    shift that each reader found who was shown it, None where one could not."""
     readers: dict[str, dict[tuple[str, int], Any]] = {}
     for folder in folders:
         readers.setdefault(folder.name.split("-")[0], {}).update(shifts(rounds(folder)))
     result: dict[str, list[dict[str, Any]]] = {}
-    for name in AREAS:
+    for name in sorted({area for reader in readers.values() for area, _ in reader}):
         case = case_of(name, data)
         for polygon in sample(name, case):
             rings = rings_of(case, polygon)
-            found = [reader.get((name, polygon)) for reader in readers.values()]
+            found = [reader[name, polygon] for reader in readers.values() if (name, polygon) in reader]
             result.setdefault(name, []).append({
                 "polygon": polygon,
                 "vertices": sum(map(len, rings)),
@@ -237,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one = verbs.add_parser("draw", help="pictures of a reader's first round")
     one.add_argument("--out", type=Path, required=True, help="READER-SHARD")
     one.add_argument("--shard", default="0/1", help="K/N: of every N polygons the K-th, from 0")
+    one.add_argument("--training", action="store_true", help="polygons of training areas instead")
     two = verbs.add_parser("again", help="pictures of the next round")
     two.add_argument("--out", type=Path, required=True)
     three = verbs.add_parser("gather", help="readings of all readers in one file")
@@ -245,7 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.verb == "draw":
         part, parts = map(int, given.shard.split("/"))
-        first(given.data, given.out, given.out.name.split("-")[0], (part, parts))
+        areas = [name + TRAINED_ON for name in TRAINING] if given.training else AREAS
+        first(given.data, given.out, given.out.name.split("-")[0], (part, parts), areas)
     elif given.verb == "again":
         print(again(given.data, given.out), "polygons to see again")
     else:

@@ -42,6 +42,9 @@ def shared(
     move: Annotated[
         str | None, typer.Option(metavar="vertex|building|block", help="What moves as one, rigidly; vertex.")
     ] = None,
+    seat: Annotated[
+        bool | None, typer.Option("--seat/--no-seat", help="Each building onto its own roof after the field; yes.")
+    ] = None,
     symmetry: Annotated[bool | None, typer.Option("--symmetry", help="Mean over eight turns; 8 x the time.")] = None,
     outlines: Annotated[
         str | None, typer.Option(metavar="traced|regular", help="How buildings are drawn; traced.")

@@ -130,7 +130,8 @@ def rows_of(job: Job, ledger: Ledger) -> dict[str, int]:
 
 def alignment_figures(job: Job, receipts: Sequence[Receipt]) -> dict[str, float | int]:
     """What the whole cadaster had in common (metres, east and north), the rows that stayed because nothing made
-    them sure, and the cells of the field that are folded over, which must be none; empty without alignment."""
+    them sure, those that went onto their own roofs beyond the field, and the cells of the field that are folded over,
+    which must be none; empty without alignment."""
     found = {receipt.stage: receipt.extra for receipt in receipts if receipt.stage == common.PHASE}
     if not found:
         return {}
@@ -140,6 +141,7 @@ def alignment_figures(job: Job, receipts: Sequence[Receipt]) -> dict[str, float 
         "common_shift_east_m": round(float(shift.get("dx", 0.0)) * job.gsd, 3),
         "common_shift_north_m": round(-float(shift.get("dy", 0.0)) * job.gsd, 3),
         "rows_that_abstained": int(export.get("cadaster_aligned", {}).get("abstained", 0)),
+        "rows_seated": int(export.get("cadaster_aligned", {}).get("seated", 0)),
         "folded_cells": sum(int(r.extra.get("folded", 0)) for r in receipts if r.stage == "displacement"),
     }
 

@@ -75,6 +75,7 @@ class Job:
     notes: tuple[str, ...]
     min_score: float = 0.0
     move: Move = "vertex"
+    seat: bool = True
     symmetry: bool = False
     outlines: Outlines = "traced"
     class_column: str | None = None

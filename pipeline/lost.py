@@ -11,7 +11,7 @@ from pipeline.certificate import sha256_of
 from pipeline.job import Job
 from pipeline.ledger import Ledger, Receipt
 from pipeline.stages import common
-from pipeline.worker.placed import common_path, moved_path, verdicts_path
+from pipeline.worker.placed import common_path, moved_path, ratings_path, verdicts_path
 from pipeline.worker.split import part_path
 
 
@@ -45,6 +45,7 @@ def _tables(job: Job) -> list[tuple[str, Callable[[str], Path]]]:
         (common.PHASE, lambda key: common_path(job)),
         *moves,
         (job.align_line[-1].source, partial(verdicts_path, job)),
+        *([(job.align_line[-1].source, partial(ratings_path, job))] if job.seat else []),
     ]
 
 

@@ -173,6 +173,7 @@ def prepare(settings: Settings) -> Job:
         identity=settings.identity(),
         notes=tuple(notes),
         move=settings.move,
+        seat=settings.seat,
         symmetry=settings.symmetry,
         outlines=settings.outlines,
         class_column=settings.class_column,

@@ -35,6 +35,7 @@ from pipeline.footprints import (
     valid_rows,
 )
 from pipeline.polygons import PIECE, Cadaster, Points, to_world, transformer
+from pipeline.putback_seat import Seat, seated
 from pipeline.putback_shared import abstaining, groups_of, pinned, share, shrink, stay
 from pipeline.ragged import Ints, offsets_of, ranges
 from pipeline.rigid import rigid_steps
@@ -59,7 +60,7 @@ class PutBack:
 
     `wkb` large_binary, nulls where they were; `status` (rows,) uint8 into STATUSES; `dx_m`, `dy_m` (rows,)
     float64: the mean shift of the row's vertices, east and north, metres, 0 for rows that stayed; `abstained`
-    (rows,) bool: rows that stayed because they were not sure.
+    (rows,) bool: rows that stayed because they were not sure; `seated` (rows,) bool: rows that went beyond the field.
     """
 
     wkb: pa.LargeBinaryArray
@@ -67,6 +68,7 @@ class PutBack:
     dx_m: Floats
     dy_m: Floats
     abstained: NDArray[np.bool_]
+    seated: NDArray[np.bool_]
 
 
 def put_back(
@@ -78,6 +80,7 @@ def put_back(
     how: Move = "vertex",
     sure: Floats | None = None,
     least: float = 0.0,
+    seat: Seat | None = None,
 ) -> PutBack:
     """The cadaster with its vertices where `moved` says, or with its rows or blocks of rows as near to there as
     a rigid motion takes them (`how`).
@@ -85,7 +88,8 @@ def put_back(
     `folder` is the cadaster's index; `moved(key)` gives the vertices of a block, (n, 2 or more), px of level
     1 in the order of `read_block(folder, key).xy`, or None if the block failed. `nodata` (rows,) marks rows
     that must stay because the image says nothing there. `sure` (rows,): rows whose confidence, with those they
-    share points with, is below `least` abstain: they stay. Shares rest on exact equality of coordinates.
+    share points with, is below `least` abstain: they stay. Shares rest on exact equality of coordinates. `seat` says
+    what groups of touching rows are moved by beyond the field.
     """
     import pyarrow as pa
 
@@ -123,9 +127,16 @@ def put_back(
     factor[abstained] = 0.0
     step = np.where(movable[vertex_row[lead], None], shift[lead], 0.0)
     groups: Ints | None = None
+    goes = np.flatnonzero(movable[vertex_row[lead]])
+    place, owner = px[lead[goes]], vertex_row[lead[goes]]
+    extra = np.zeros((count, 2))
+    if seat is not None and len(goes):
+        held = abstained.copy()
+        held[pinned(shared, movable)] = True
+        together = groups_of(shared, movable, goes, place)
+        extra = seated(px, step[shared.point], (ring_offsets, ring_row, ring_kind), together, movable, held, seat)
+        step[goes] += extra[owner]
     if how != "vertex":
-        goes = np.flatnonzero(movable[vertex_row[lead]])
-        place, owner = px[lead[goes]], vertex_row[lead[goes]]
         groups = np.arange(count) if how == "building" else groups_of(shared, movable, goes, place)
         stay(factor, np.union1d(pinned(shared, movable), np.flatnonzero(abstained)), groups)
         turns = np.zeros(count, dtype=bool)  # there are no more groups than rows
@@ -178,7 +189,8 @@ def put_back(
     went = np.zeros(count, dtype=bool)
     went[vertex_row[(shift_of != 0).any(axis=1)[shared.point]]] = True
     status[movable & went] = _MOVED
-    return PutBack(result, status, means[:, 0] * working.gsd, -means[:, 1] * working.gsd, abstained)
+    east, north = means[:, 0] * working.gsd, -means[:, 1] * working.gsd
+    return PutBack(result, status, east, north, abstained, (extra != 0).any(axis=1))
 
 
 def _first_status(index: NDArray[np.uint8], nodata: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     little. `building`: every row rigidly, so that right angles stay right; shared walls part, by design.
     `block`: rows that share or touch at a vertex move as one, rigidly; walls stay shared and angles right, but
     a fabric of parcels without gaps, or a net of roads, is one block and wants `vertex`."""
+    seat: bool = True
+    """Whether each building, with those that touch it, is moved onto its own roof after the field that it has in common
+    with its neighbours; without, rows keep their places among each other (docs/alignment.md)."""
     symmetry: bool = False
     """Whether the alignment's network answers with the mean over eight turns and mirrorings: eight times the time."""
     outlines: Outlines = "traced"

@@ -17,7 +17,8 @@ from pipeline.job_stages import SPLIT_VERSION, grid_of, scaled, split_options, s
 from pipeline.ledger import Ledger, Receipt, fingerprint
 from pipeline.scene import BLOCK
 from pipeline.stage import Phase, Stage, Task
-from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS
+from pipeline.stages import seat
+from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS, LOUD, QUIET
 from pipeline.upstream import state_of, states_of
 
 PREPARE_VERSION, EXPORT_VERSION, BORDER_VERSION = 1, 3, 1
@@ -151,7 +152,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         last = f"{job.align_line[-1].name}-move"
         unmoved = tasks_align.unmoved_blocks(job, ledger)
         failed = failed_windows(job, ledger, ["ingest", *fields])
-        stages = ["index", "ingest", last, *fields]
+        stages = ["index", "ingest", last, *fields, *([job.align_line[-1].source] if job.seat else [])]
         products["cadaster_aligned"] = (stages, {"failed": failed, "unmoved": unmoved})
         holes = failed_windows(job, ledger, ["ingest", *fields, "displacement"])
         products["displacement"] = (["displacement"], {"failed": holes})
@@ -172,6 +173,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         written = [ledger.digest(stage) for stage in stages]
         options = [job.copies, job.sort, job.min_area_m2, job.min_score, job.move, ABSTAIN]
         options += [ABSTAIN_ROADS] if job.roads else []
+        options += [seat.VERSION, seat.PRIOR, QUIET, LOUD] if job.seat else []
         print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
         yield Task("export", key, print_, payload=payload)
 

@@ -10,7 +10,7 @@ from pipeline.job import AlignStep, Job
 from pipeline.job_stages import Boxes, around, grid_of, scaled, stage_of
 from pipeline.ledger import Ledger, fingerprint
 from pipeline.stage import Phase, Task
-from pipeline.stages import align, common, roads
+from pipeline.stages import align, common, roads, seat
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import search as search_stage
 from pipeline.stages.gate import Gate
@@ -142,6 +142,7 @@ def _searches(job: Job, step: Search, position: int, ledger: Ledger) -> Iterator
 
 def _checks(job: Job, step: Gate, position: int, ledger: Ledger) -> Iterator[Task]:
     recipe = [gate_stage.VERSION, search_stage.VERSION, gate_stage.REACH, gate_stage.WEIGHTS]
+    recipe += [seat.VERSION, seat.REACH] if job.seat else []
     scene = state_of(ledger, "statistics", "scene")
     for key, box in sorted(boxes_of(job, ledger, position).items()):
         ways = [_placed(job, ledger, before, key) for before in range(position + 1)]

@@ -149,5 +149,5 @@ def test_every_field_is_sorted_into_a_class() -> None:
     assert fields >= EXECUTION | GRID
     assert fields - EXECUTION - GRID == {
         "image", "cadaster", "cadaster_crs", "cadaster_layer", "models", "cards", "aligner", "min_area", "sort",
-        "move", "symmetry", "outlines", "min_score", "roads", "class_column",
+        "move", "seat", "symmetry", "outlines", "min_score", "roads", "class_column",
     }  # fmt: skip

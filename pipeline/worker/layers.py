@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS
 from pipeline.worker.placed import read_moved
 from pipeline.worker.scene import working_of
 from pipeline.worker.scores import scene_of
+from pipeline.worker.seat import extra_of
 from pipeline.worker.split import part_path
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
                 least[block.rows[line]] = ABSTAIN_ROADS
     # groups of rows decide by their mean, so that each row's confidence is measured by what it needs
     sure = confidence * (ABSTAIN / least)
-    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move, sure, ABSTAIN)
+    seat = partial(extra_of, job, moved) if job.seat else None
+    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move, sure, ABSTAIN, seat)
     confidence[~np.isin(back.status, JUDGED)] = np.nan
 
     renamed = free_names(cadaster.table.column_names, ALIGNED)
@@ -90,7 +93,7 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
     write_geoparquet(path, table, cadaster.crs, geometry=name, sort="hilbert" if job.sort else None)
     counts = np.bincount(back.status, minlength=len(STATUSES)).tolist()
     figures = {"rows": len(cadaster), "rows_by_status": dict(zip(STATUSES, counts, strict=True)), "renamed": renamed}
-    figures |= {"abstained": int(back.abstained.sum())}
+    figures |= {"abstained": int(back.abstained.sum()), "seated": int(back.seated.sum())}
     return _with_copies(job, path), figures
 
 

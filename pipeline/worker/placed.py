@@ -54,6 +54,11 @@ def verdicts_path(job: Job, key: str) -> Path:
     return job.work / CADASTER / "align-gate" / f"{key}.verdicts.npy"
 
 
+def ratings_path(job: Job, key: str) -> Path:
+    """Where the ratings of a block's rows for shifts of their own are kept: (rows, s, s) float32."""
+    return job.work / CADASTER / "align-gate" / f"{key}.ratings.npy"
+
+
 def read_moved(job: Job, step: AlignStep, key: str) -> Points:
     """A block's vertices after `step` (n, 3): x, y, and what the step says of how sure it is there."""
     return load_table(moved_path(job, step, key))
@@ -68,7 +73,7 @@ def load_table(path: Path) -> Points:
     return table
 
 
-def save_table(path: Path, table: Points) -> str:
+def save_table(path: Path, table: NDArray[np.floating]) -> str:
     """Write a table whole or not at all; returns its digest."""
     footprints.save(path, table)
     return digest_of(np.ascontiguousarray(table).tobytes())

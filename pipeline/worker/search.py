@@ -18,6 +18,7 @@ from pipeline.ragged import offsets_of
 from pipeline.stages import common as common_stage
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import search as search_stage
+from pipeline.stages import seat
 from pipeline.stages.gate import Gate, Verdicts
 from pipeline.stages.search import Search
 from pipeline.worker import roads
@@ -27,6 +28,7 @@ from pipeline.worker.placed import (
     box_of,
     common_path,
     outlines_within,
+    ratings_path,
     read_moved,
     save_table,
     verdicts_path,
@@ -115,7 +117,8 @@ def search(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]
 
 
 def check(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
-    """How sure each footprint of a block may be of all its moves, and how far it went."""
+    """How sure each footprint of a block may be of all its moves, how far it went, and how its own outline rates
+    shifts about where it is."""
     line = job.align_line
     gate = line[-1]
     assert isinstance(gate, Gate)
@@ -123,11 +126,13 @@ def check(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     xy = vertices(job, gate, key)
     coords, ring_offsets, ring_row = block.outlines(xy)
     own, length = np.zeros(len(block.rows)), np.zeros(len(block.rows))
+    fit = np.zeros((len(block.rows), *[2 * gate_stage.REACH + 1] * 2), np.float32)
     if len(ring_offsets) > 1:
         tensor, corner = structure_of(job, 1, near_block(job, key, coords, gate_stage.REACH + 8))
         local = coords - (corner[1], corner[0])
         fit, length = edges.rate(tensor, local, ring_offsets, ring_row, len(block.rows), gate_stage.REACH)
         own = edges.peaks(fit)[:, 3]
+    outline = length.copy()  # without the lines that are roads
     line_px = roads.fits(job, key, block, xy, own, length) if job.roads else np.zeros(len(block.rows))
     searches = [step for step in line if isinstance(step, Search)]
     if searches:
@@ -142,4 +147,7 @@ def check(job: Job, stage: str, key: str, payload: dict[str, Any]) -> list[Row]:
     square = block.row_means(((xy - block.xy) ** 2).sum(axis=1))
     square = np.where(line_px > 0, np.maximum(square - gate_stage.LINE_NOISE**2, 0.0), square)
     verdicts = Verdicts(block.row_means(xy), length, confidence, square)
-    return [row(stage, key, "ok", save_table(verdicts_path(job, key), verdicts.table()))]
+    digest = save_table(verdicts_path(job, key), verdicts.table())
+    if job.seat:
+        digest = digest_of(digest, save_table(ratings_path(job, key), seat.kept(fit, outline)))
+    return [row(stage, key, "ok", digest)]
