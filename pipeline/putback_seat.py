@@ -31,10 +31,11 @@ def shapes_of(px: Points, rings: tuple[Ints, Ints, NDArray[np.uint8]], wanted: N
     counts = np.diff(ring_offsets)
     shells = np.flatnonzero((ring_kind == SHELL) & wanted[ring_row] & (counts >= 4))
     points = np.flatnonzero((ring_kind == POINT) & wanted[ring_row])
-    at = ranges(ring_offsets[shells], ring_offsets[shells + 1])
-    drawn = shapely.polygons(
-        shapely.linearrings(px[at], indices=np.repeat(np.arange(len(shells)), counts[shells])) if len(shells) else []
-    )
+    drawn = np.empty(0, object)
+    if len(shells):
+        at = ranges(ring_offsets[shells], ring_offsets[shells + 1])
+        closed = shapely.linearrings(px[at], indices=np.repeat(np.arange(len(shells)), counts[shells]))
+        drawn = shapely.polygons(closed)
     marks = shapely.points(px[ring_offsets[points]])
     return np.concatenate([drawn, marks]), ring_row[np.concatenate([shells, points])]
 

@@ -1,0 +1,177 @@
+"""Seats: every building onto its own roof, with what touches it, and none on top of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from pipeline.footprints import index_cadaster
+from pipeline.kernels.wkb import LINE, POINT, SHELL
+from pipeline.putback import STATUSES, PutBack, put_back
+from pipeline.putback_seat import Seat, apart, shapes_of, touching
+from pipeline.ragged import Ints
+from pipeline.settings import Move
+from pipeline.stages import seat
+from pipeline.stages.seat import REACH, Seating, extra, kept, shifts
+from tests.cadasters import cadaster_of, check, moved_by, raster, rows_of
+
+SIDE = 2 * REACH + 1
+
+
+def peaked(dx: float, dy: float, length: float = 100.0) -> np.ndarray:
+    """Ratings (1, s, s) of an outline that fits best at a shift, and elsewhere by half."""
+    axis = np.arange(-REACH, REACH + 1.0)
+    far = (axis[:, None] - dy) ** 2 + (axis - dx) ** 2
+    return (length * (0.5 + np.exp(-far / 2)))[None].astype(np.float32)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, -1), (-3, 3), (1.5, 0)])
+def test_the_shift_is_the_best_rated_a_little_shortened(dx: float, dy: float) -> None:
+    (found,) = shifts(peaked(dx, dy))
+    assert found == pytest.approx((dx, dy), abs=0.35)
+    assert np.hypot(*found) <= np.hypot(dx, dy) + 1e-6
+
+
+def test_without_evidence_or_without_a_peak_nothing_shifts() -> None:
+    assert not shifts(np.zeros((3, SIDE, SIDE), np.float32)).any()
+    assert shifts(np.ones((1, SIDE, SIDE), np.float32)) == pytest.approx(0.0, abs=1e-6)
+    assert shifts(np.zeros((0, SIDE, SIDE), np.float32)).shape == (0, 2)
+
+
+def test_of_two_like_places_the_nearer_is_taken() -> None:
+    assert shifts(peaked(1, 0) + peaked(-4, 0))[0] == pytest.approx((1, 0), abs=0.3)
+
+
+def test_ratings_are_cut_to_the_reach_and_weigh_by_length() -> None:
+    wide = np.zeros((2, 17, 17), np.float32)
+    wide[0, 8 + 2, 8 - 3] = 0.5
+    cut = kept(wide, np.array([40.0, 0.0]))
+    assert cut.shape == (2, SIDE, SIDE) and cut[0, REACH + 2, REACH - 3] == 20 and cut.sum() == 20
+
+
+def test_what_lies_right_stays_and_what_is_off_goes_all_the_way() -> None:
+    seated, gated = np.array([[0.6, 0.7], [0.0, 2.5], [1.5, 0.0]]), np.array([[0.0, 0.0], [0.5, 1.0], [0.0, 0.0]])
+    more = extra(seated, gated)
+    assert not more[0].any()
+    assert more[1] == pytest.approx((-0.5, 1.5))
+    assert 0 < more[2, 0] < 1.5
+
+
+@given(seed=st.integers(0, 10_000), cuts=st.integers(1, 6))
+@examples(max_examples=40, deadline=None)
+def test_seats_do_not_depend_on_how_rows_are_cut_into_blocks(seed: int, cuts: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = int(rng.integers(1, 30))
+    groups = np.unique(rng.integers(0, 8, rows), return_inverse=True)[1]
+    ratings = np.concatenate([peaked(*rng.integers(-3, 4, 2), rng.integers(10, 90)) for _ in range(rows)])
+    counts = rng.integers(4, 20, rows)
+    moves = np.column_stack([counts, rng.integers(-4, 5, (rows, 4)) * counts[:, None]]).astype(float)
+    whole = Seating(groups)
+    whole.add(np.arange(rows), ratings, moves)
+    parts = Seating(groups)
+    for some in np.array_split(rng.permutation(rows), cuts):
+        parts.add(some, ratings[some], moves[some])
+    assert parts.extra == pytest.approx(whole.extra, abs=1e-5)
+    for group in range(groups.max() + 1):
+        mine = groups == group
+        said = ratings[mine].sum(axis=0, keepdims=True, dtype=np.float64)
+        means = moves[mine, 1:].sum(axis=0) / moves[mine, 0].sum()
+        one = extra(means[None, :2] + shifts(said), means[None, 2:])
+        assert whole.extra[[group]] == pytest.approx(one, abs=1e-5)
+
+
+def test_a_group_that_has_not_spoken_whole_is_not_seated() -> None:
+    seating = Seating(np.array([0, 0, 1]))
+    seating.add(np.array([0, 2]), np.concatenate([peaked(3, 0)] * 2), np.array([[4.0, 0, 0, 0, 0]] * 2))
+    assert not seating.extra[0].any() and seating.extra[1, 0] > 2
+
+
+def rings_of(shapes: list[shapely.Geometry]) -> tuple[np.ndarray, tuple[Ints, Ints, np.ndarray]]:
+    """Vertices, and ring_offsets, ring_row, ring_kind, of polygons without holes, lines and points."""
+    kinds = {"Polygon": SHELL, "LineString": LINE, "Point": POINT}
+    coords = [shapely.get_coordinates(shape) for shape in shapes]
+    offsets = np.cumsum([0, *map(len, coords)])
+    kind = np.array([kinds[shape.geom_type] for shape in shapes], np.uint8)
+    return np.concatenate(coords), (offsets, np.arange(len(shapes)), kind)
+
+
+def test_what_touches_anywhere_hangs_together_and_lines_bind_nothing() -> None:
+    shapes = [
+        shapely.box(0, 0, 10, 10),
+        shapely.box(10, 3, 18, 7),  # against the first one's side, no corner in common
+        shapely.box(18.05, 0, 20, 9),
+        shapely.box(21, 0, 30, 9),
+        shapely.Point(25, 5),  # an address in the last
+        shapely.Point(40, 5),
+        shapely.LineString([(-5, 5), (50, 5)]),
+    ]
+    px, rings = rings_of(shapes)
+    groups = touching(shapes_of(px, rings, np.ones(7, bool)), np.arange(7))
+    assert len(set(groups[:3])) == 1 and groups[3] == groups[4]
+    assert len({groups[0], groups[3], groups[5], groups[6]}) == 4
+    alone = touching(shapes_of(px, rings, np.array([1, 0, 1, 1, 1, 1, 1], bool)), np.arange(7))
+    assert alone[0] != alone[2]
+    assert touching(shapes_of(px, rings, np.zeros(7, bool)), np.arange(7)).tolist() == list(range(7))
+
+
+def test_none_is_seated_on_top_of_another() -> None:
+    """Two that would meet both stay with the field; one that follows another that goes away may."""
+    px, rings = rings_of([shapely.box(x, 0, x + 10, 10) for x in (0, 12, 30, 42, 60)])
+    shapes = shapes_of(px, rings, np.ones(5, bool))
+    wanted = np.array([[1.5, 0], [-1.5, 0], [3.0, 0], [3.0, 0], [0, 4.0]])
+    found = apart(shapes, np.arange(5), wanted)
+    assert not found[:2].any() and np.array_equal(found[2:], wanted[2:])
+    # the third stops when the fourth has to, because that meets the fifth
+    wanted = np.array([[0, 0], [0, 0], [3.0, 0], [3.0, 0], [-6.0, 0]])
+    assert not apart(shapes, np.arange(5), wanted)[2:].any()
+
+
+def put(folder: Path, shapes: list[shapely.Geometry], say: Seat, how: Move = "vertex",
+        nodata: np.ndarray | None = None) -> PutBack:  # fmt: skip
+    cadaster, working = cadaster_of(rows_of(shapes)), raster(100, 100)
+    index_cadaster(cadaster, working, folder)
+    sure = np.ones(len(shapes))
+    field = moved_by(folder, lambda xy: np.full(xy.shape, (3.0, 2.0)))
+    result = put_back(cadaster, working, folder, field, nodata, how, sure, 0.5, say)
+    check(cadaster, result, apart=how == "building")
+    return result
+
+
+ROWS = [shapely.box(*box) for box in ((10, 10, 18, 20), (18, 10, 26, 20), (40, 10, 48, 20), (70, 70, 80, 80))]
+
+
+@pytest.mark.parametrize("how", ["vertex", "building", "block"])
+def test_rows_that_touch_go_beyond_the_field_together(tmp_path: Path, how: Move) -> None:
+    def say(groups: Ints) -> np.ndarray:
+        assert groups[0] == groups[1] and len(set(groups)) == 3
+        return np.array([[1.0, -1.0], [1.0, -1.0], [0.0, 2.0], [0.0, 0.0]])
+
+    result = put(tmp_path, ROWS, say, how)
+    assert result.dx_m == pytest.approx([4, 4, 3, 3]) and result.dy_m == pytest.approx([-1, -1, -4, -2])
+    assert result.seated.tolist() == [True, True, True, False]
+
+
+def test_rows_that_must_stay_hold_what_touches_them(tmp_path: Path) -> None:
+    nodata = np.array([True, False, False, False])
+    result = put(tmp_path, ROWS, lambda groups: np.full((4, 2), 1.0), nodata=nodata)
+    assert np.array(STATUSES)[result.status[0]] == "nodata"
+    assert result.seated.tolist() == [False, False, True, True]
+    assert result.dx_m[2:] == pytest.approx([4, 4])
+
+
+def test_a_fabric_is_not_seated_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.putback_seat.TOGETHER", 1)
+    result = put(tmp_path, ROWS, lambda groups: np.full((4, 2), 1.0))
+    assert result.seated.tolist() == [False, False, True, True]
+
+
+def test_the_reach_is_inside_what_the_gate_looks_at() -> None:
+    from pipeline.stages import gate
+
+    assert seat.REACH <= gate.REACH
