@@ -19,7 +19,7 @@ from pipeline.prepare import steps_of
 from pipeline.stages import align, common, gate
 from pipeline.stages import search as search_stage
 from pipeline.stages.search import Search
-from pipeline.stages.seat import Seating, kept
+from pipeline.stages.seat import Seating, confidence_of, kept
 from training.align_chain import Case
 
 Array = NDArray[np.float64]
@@ -61,7 +61,8 @@ def _structure(name: str, factor: int, of: int) -> Any:
 
 _CASES: dict[int, Case] = {}
 LAST: dict[str, Array] = {}
-"""The confidence of each polygon in the last run: what reliability diagrams are made from."""
+"""Confidence, and clearness and length of the seat's shift, of each polygon in the last run: what reliability diagrams
+are made from."""
 
 
 def structure(case: Case, factor: int) -> Any:
@@ -125,8 +126,8 @@ def gated(
         confidence = means(sure[-1])
     verdicts = gate.Verdicts(means(xy), length, confidence, means(((xy - start) ** 2).sum(axis=1)))
     moved, near = gate.move(start, xy, verdicts, gate.Gate(case.gsd))
-    stays = gate.together(confidence, length, means(near)) < gate.ABSTAIN
     LAST["confidence"] = gate.together(confidence, length, means(near))
+    stays = LAST["confidence"] < gate.ABSTAIN
     if seat:
         moved = seated(case, start, xy, moved, stays)
     return np.where(np.repeat(stays, np.diff(starts))[:, None], start, moved)
@@ -145,6 +146,8 @@ def seated(case: Case, start: Array, xy: Array, moved: Array, stays: NDArray[np.
         moves = np.column_stack([np.ones(len(xy)), xy - start, moved - start])
         sums = np.add.reduceat(moves, case.ring_offsets[case.polygon_offsets[:-1]], axis=0)
         seating.add(np.arange(len(counts)), kept(fit, length), sums)
+        clear, far, gate_sure = seating.clear[groups], seating.far[groups], LAST["confidence"]
+        LAST.update(confidence=confidence_of(clear, far, gate_sure), clear=clear, far=far)
         return seating.extra[groups]
 
     rings, every = (case.ring_offsets, ring_row, kind), np.ones(len(counts), bool)

@@ -31,6 +31,7 @@ from benchmarks.alignment_roads import (
     search,
     tensor_of,
 )
+from benchmarks.regression import logistic
 from pipeline.kernels import edges
 from pipeline.networks import load
 from pipeline.stages import gate
@@ -95,16 +96,6 @@ def evidence(trial: Trial) -> tuple[Array, Array]:
     found = trial.found
     columns = [*gate.terms(found.clear, found.last, found.own), np.ones(len(off))]
     return np.column_stack(columns)[counts > 0], (off <= 2)[counts > 0].astype(float)
-
-
-def logistic(columns: Array, answer: Array, weight: Array) -> Array:
-    """Weights of a logistic regression, by Newton's method with a little shrinkage."""
-    found = np.zeros(columns.shape[1])
-    for _ in range(60):
-        chance = 1 / (1 + np.exp(-columns @ found))
-        bend = (columns * (weight * chance * (1 - chance))[:, None]).T @ columns + 0.01 * np.eye(len(found))
-        found += np.linalg.solve(bend, columns.T @ (weight * (answer - chance)) - 0.01 * found)
-    return found
 
 
 def main(data: Path, network: Any, rounds: int, fields: int) -> None:

@@ -18,7 +18,8 @@ from pipeline.putback_seat import Seat, apart, shapes_of, touching
 from pipeline.ragged import Ints
 from pipeline.settings import Move
 from pipeline.stages import seat
-from pipeline.stages.seat import REACH, Seating, extra, kept, shifts
+from pipeline.stages.gate import ABSTAIN
+from pipeline.stages.seat import KNOWN, REACH, Seating, confidence_of, extra, find, kept
 from tests.cadasters import cadaster_of, check, moved_by, raster, rows_of
 
 SIDE = 2 * REACH + 1
@@ -33,19 +34,33 @@ def peaked(dx: float, dy: float, length: float = 100.0) -> np.ndarray:
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, -1), (-3, 3), (1.5, 0)])
 def test_the_shift_is_the_best_rated_a_little_shortened(dx: float, dy: float) -> None:
-    (found,) = shifts(peaked(dx, dy))
+    found = find(peaked(dx, dy))[0][0]
     assert found == pytest.approx((dx, dy), abs=0.35)
     assert np.hypot(*found) <= np.hypot(dx, dy) + 1e-6
 
 
 def test_without_evidence_or_without_a_peak_nothing_shifts() -> None:
-    assert not shifts(np.zeros((3, SIDE, SIDE), np.float32)).any()
-    assert shifts(np.ones((1, SIDE, SIDE), np.float32)) == pytest.approx(0.0, abs=1e-6)
-    assert shifts(np.zeros((0, SIDE, SIDE), np.float32)).shape == (0, 2)
+    shift, clear = find(np.zeros((3, SIDE, SIDE), np.float32))
+    assert not shift.any() and not clear.any()
+    assert find(np.ones((1, SIDE, SIDE), np.float32))[0] == pytest.approx(0.0, abs=1e-6)
+    assert find(np.zeros((0, SIDE, SIDE), np.float32))[0].shape == (0, 2)
 
 
 def test_of_two_like_places_the_nearer_is_taken() -> None:
-    assert shifts(peaked(1, 0) + peaked(-4, 0))[0] == pytest.approx((1, 0), abs=0.3)
+    assert find(peaked(1, 0) + peaked(-4, 0))[0][0] == pytest.approx((1, 0), abs=0.3)
+
+
+def test_confidence_is_the_seats_where_the_neighbourhood_was_seen() -> None:
+    """Clear seats near the field are surer; below what abstains the gate alone speaks, as it does without a seat."""
+    clear, far = np.array([2.5, 1.2, 2.5]), np.array([0.2, 0.2, 4.0])
+    sure, unclear, away = confidence_of(clear, far, np.full(3, KNOWN))
+    assert sure > away > unclear > 0
+    assert confidence_of(clear, far, np.full(3, 0.9)) == pytest.approx((sure, unclear, away))
+    gate = np.array([0.0, 0.1, ABSTAIN])
+    assert confidence_of(clear, far, gate) == pytest.approx(gate)
+    assert confidence_of(np.full(3, np.nan), far, np.array([0.3, 0.6, 0.9])) == pytest.approx([0.3, 0.6, 0.9])
+    between = confidence_of(clear[:1], far[:1], np.array([(ABSTAIN + KNOWN) / 2]))[0]
+    assert (ABSTAIN + KNOWN) / 2 < between < sure
 
 
 def test_ratings_are_cut_to_the_reach_and_weigh_by_length() -> None:
@@ -82,7 +97,7 @@ def test_seats_do_not_depend_on_how_rows_are_cut_into_blocks(seed: int, cuts: in
         mine = groups == group
         said = ratings[mine].sum(axis=0, keepdims=True, dtype=np.float64)
         means = moves[mine, 1:].sum(axis=0) / moves[mine, 0].sum()
-        one = extra(means[None, :2] + shifts(said), means[None, 2:])
+        one = extra(means[None, :2] + find(said)[0], means[None, 2:])
         assert whole.extra[[group]] == pytest.approx(one, abs=1e-5)
 
 
@@ -90,6 +105,7 @@ def test_a_group_that_has_not_spoken_whole_is_not_seated() -> None:
     seating = Seating(np.array([0, 0, 1]))
     seating.add(np.array([0, 2]), np.concatenate([peaked(3, 0)] * 2), np.array([[4.0, 0, 0, 0, 0]] * 2))
     assert not seating.extra[0].any() and seating.extra[1, 0] > 2
+    assert np.isnan(seating.clear[0]) and seating.clear[1] > 2 and seating.far[1] == pytest.approx(3, abs=0.4)
 
 
 def rings_of(shapes: list[shapely.Geometry]) -> tuple[np.ndarray, tuple[Ints, Ints, np.ndarray]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.kernels import edges
 from pipeline.ragged import Ints
-from pipeline.stages.gate import LOUD, QUIET
+from pipeline.stages.gate import ABSTAIN, LOUD, QUIET
 
 VERSION = 1
 REACH = 5
@@ -34,15 +34,31 @@ def kept(ratings: Float32, length: Float64) -> Float32:
     return np.asarray(middle * length[:, None, None], np.float32)
 
 
-def shifts(ratings: NDArray[np.floating]) -> Float64:
+WEIGHTS = {"clear": 3.108, "far": -0.299, "constant": -4.271}
+"""Logistic regression of "mean vertex error of at most 2 px" on how clear a seat is and how far from the field, of
+polygons of training areas that were placed by eye: benchmarks/alignment_confidence.py makes it."""
+KNOWN = 0.5
+"""Confidence of the gate from which the seat's counts alone; at ABSTAIN, below which nothing moves, the gate's does."""
+
+
+def find(ratings: NDArray[np.floating]) -> tuple[Float64, Float64]:
     """Best shifts (n, 2), px of level 1, x first, by ratings (n, s, s) of all shifts of up to REACH px, y first, each a
-    sum over outline. 0 where there is no evidence."""
+    sum over outline; and how clear they are (n), standard deviations above the others. 0 without evidence."""
     axis = np.arange(-REACH, REACH + 1.0)
     mean = ratings.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
     there = mean > 0
     worth = np.where(there, ratings / np.where(there, mean, 1.0), 0.0) - PRIOR * (axis[:, None] ** 2 + axis**2)
     worth -= worth.min(axis=(1, 2), keepdims=True)
-    return np.where(there[:, 0], edges.peaks(np.ascontiguousarray(worth, np.float32))[:, :2], 0.0)
+    found = np.where(there[:, 0], edges.peaks(np.ascontiguousarray(worth, np.float32)), 0.0)
+    return found[:, :2], found[:, 2]
+
+
+def confidence_of(clear: Float64, far: Float64, gate: Float64) -> Float64:
+    """Chance (n) that a row ends within 2 px, by how clear its seat is, how far (px) from the field, and the `gate`'s
+    confidence, which knows whether the neighbourhood could be seen at all. The gate's alone where `clear` is NaN."""
+    score = WEIGHTS["clear"] * clear + WEIGHTS["far"] * far + WEIGHTS["constant"]
+    share = np.clip((gate - ABSTAIN) / (KNOWN - ABSTAIN), 0.0, 1.0)
+    return np.where(np.isnan(clear), gate, gate + (1.0 / (1.0 + np.exp(-score)) - gate) * share)
 
 
 def extra(seated: Float64, gated: Float64) -> Float64:
@@ -64,6 +80,9 @@ class Seating:
         self._open: dict[int, tuple[Float64, Float64]] = {}
         self.extra: Float64 = np.zeros((len(self._left), 2))
         """Of each group so far (groups, 2): what is added to its rows' moves, px of level 1."""
+        self.clear: Float64 = np.full(len(self._left), np.nan)
+        """How clear its seat is (groups,), NaN where nothing was seen; and how far from the field, px."""
+        self.far: Float64 = np.zeros(len(self._left))
 
     def add(self, rows: Ints, ratings: NDArray[np.floating], moves: Float64) -> None:
         """What `rows` (r,) say: `ratings` (r, s, s), and `moves` (r, 5): number of vertices, and the sums over them of
@@ -83,4 +102,7 @@ class Seating:
             self._open[int(names[k])] = said[k], went[k]
         if done.any():
             means = went[done, 1:] / went[done, :1]
-            self.extra[names[done]] = extra(means[:, :2] + shifts(said[done]), means[:, 2:])
+            shift, clear = find(said[done])
+            self.extra[names[done]] = extra(means[:, :2] + shift, means[:, 2:])
+            self.clear[names[done]] = np.where(clear > 0, clear, np.nan)
+            self.far[names[done]] = np.hypot(*shift.T)

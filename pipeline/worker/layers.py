@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,14 @@ from pipeline.grid import Window
 from pipeline.job import CADASTER, Job
 from pipeline.kernels import wkb
 from pipeline.putback import STATUSES, put_back
+from pipeline.putback_shared import TOGETHER
+from pipeline.ragged import Ints
 from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS
+from pipeline.stages.seat import confidence_of
 from pipeline.worker.placed import read_moved
 from pipeline.worker.scene import working_of
 from pipeline.worker.scores import scene_of
-from pipeline.worker.seat import extra_of
+from pipeline.worker.seat import seating_of
 from pipeline.worker.split import part_path
 
 if TYPE_CHECKING:
@@ -71,8 +73,18 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
                 least[block.rows[line]] = ABSTAIN_ROADS
     # groups of rows decide by their mean, so that each row's confidence is measured by what it needs
     sure = confidence * (ABSTAIN / least)
-    seat = partial(extra_of, job, moved) if job.seat else None
-    back = put_back(cadaster, working_of(job), folder, moved, nodata, job.move, sure, ABSTAIN, seat)
+
+    def seat(groups: Ints) -> NDArray[np.float64]:
+        nonlocal confidence
+        seating = seating_of(job, moved, groups)
+        alone = np.bincount(groups)[groups] > TOGETHER  # these go by the field
+        clear = np.where(alone, np.nan, seating.clear[groups])
+        confidence = confidence_of(clear, seating.far[groups], confidence)
+        return seating.extra[groups]
+
+    back = put_back(
+        cadaster, working_of(job), folder, moved, nodata, job.move, sure, ABSTAIN, seat if job.seat else None
+    )
     confidence[~np.isin(back.status, JUDGED)] = np.nan
 
     renamed = free_names(cadaster.table.column_names, ALIGNED)

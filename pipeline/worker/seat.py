@@ -14,11 +14,10 @@ from pipeline.stages.seat import Seating
 from pipeline.worker.placed import Points, load_table, ratings_path, vertices
 
 
-def extra_of(job: Job, moved: Callable[[str], Points | None], groups: Ints) -> Points:
-    """What is added to each row's move (rows, 2), px of level 1, 0 for rows that nothing is known of.
+def seating_of(job: Job, moved: Callable[[str], Points | None], groups: Ints) -> Seating:
+    """What is known of the seats of `groups` (rows,), the group of each row.
 
-    `moved(key)` gives a block's vertices after the gate, None where that failed, NaN where a vertex did; `groups`
-    (rows,) the group of each row.
+    `moved(key)` gives a block's vertices after the gate, None where that failed, NaN where a vertex did.
     """
     gate = job.align_line[-1]
     assert isinstance(gate, Gate)
@@ -33,4 +32,4 @@ def extra_of(job: Job, moved: Callable[[str], Points | None], groups: Ints) -> P
         known = np.flatnonzero(np.isfinite(after).all(axis=1))
         moves = np.column_stack([counts, before * counts[:, None], after * counts[:, None]])
         seating.add(block.rows[known], load_table(ratings_path(job, key))[known], moves[known])
-    return seating.extra[groups]
+    return seating
