@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.kernels import scatter
 
-VERSION = 3
+VERSION = 4
 SIGMA_M, SIGMA_PX = 20.0, 120.0
 """Standard deviation of the neighbours' weights: metres, and px of level 1 at least. As the first search's."""
 CUT = 3.0
@@ -36,11 +36,11 @@ ABSTAIN = 0.2
 WEIGHTS = {"clear": 0.655, "last": -4.633, "own": 0.653, "constant": -2.068}
 """Logistic regression of "mean vertex error of at most 2 px" on the evidence, training areas only."""
 
-LINE_WEIGHTS = {"clear": 0.685, "last": -8.224, "own": 18.216, "constant": -1.013}
+LINE_WEIGHTS = {"clear": 1.339, "last": -6.84, "own": 14.527, "constant": -2.838}
 """The same for roads, "within 2 px of the true line in the mean", on training areas of their own: benchmarks/
 alignment_roads_gate.py makes them."""
-ABSTAIN_ROADS = 0.7
-"""Confidence below which a road stays: the least (in steps of 0.05) with which fields of 8 px leave no one of the
+ABSTAIN_ROADS = 0.6
+"""Confidence below which a road stays: the least (in steps of 0.1) with which fields of 8 px leave no one of the
 training areas worse than it came. Staying is right too, within 2 px, for most lines under such fields."""
 LINE_NOISE = 2.0
 """px of level 1: what the roads' evidence is off by even where a line lies right, taken off its moves' squares before

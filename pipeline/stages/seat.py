@@ -34,7 +34,7 @@ def kept(ratings: Float32, length: Float64) -> Float32:
     return np.asarray(middle * length[:, None, None], np.float32)
 
 
-WEIGHTS = {"clear": 3.108, "far": -0.299, "constant": -4.271}
+WEIGHTS = {"clear": 3.637, "far": -0.206, "constant": -5.406}
 """Logistic regression of "mean vertex error of at most 2 px" on how clear a seat is and how far from the field, of
 polygons of training areas that were placed by eye: benchmarks/alignment_confidence.py makes it."""
 KNOWN = 0.5
