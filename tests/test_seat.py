@@ -72,10 +72,12 @@ def test_ratings_are_cut_to_the_reach_and_weigh_by_length() -> None:
 
 def test_what_lies_right_stays_and_what_is_off_goes_all_the_way() -> None:
     seated, gated = np.array([[0.6, 0.7], [0.0, 2.5], [1.5, 0.0]]), np.array([[0.0, 0.0], [0.5, 1.0], [0.0, 0.0]])
-    more = extra(seated, gated)
+    more = extra(seated, gated, np.full(3, 2.5))
     assert not more[0].any()
     assert more[1] == pytest.approx((-0.5, 1.5))
     assert 0 < more[2, 0] < 1.5
+    assert not extra(seated, gated, np.full(3, 1.2)).any()
+    assert 0 < extra(seated, gated, np.full(3, 1.75))[1, 1] < 1.5
 
 
 @given(seed=st.integers(0, 10_000), cuts=st.integers(1, 6))
@@ -97,7 +99,8 @@ def test_seats_do_not_depend_on_how_rows_are_cut_into_blocks(seed: int, cuts: in
         mine = groups == group
         said = ratings[mine].sum(axis=0, keepdims=True, dtype=np.float64)
         means = moves[mine, 1:].sum(axis=0) / moves[mine, 0].sum()
-        one = extra(means[None, :2] + find(said)[0], means[None, 2:])
+        shift, clear = find(said)
+        one = extra(means[None, :2] + shift, means[None, 2:], clear)
         assert whole.extra[[group]] == pytest.approx(one, abs=1e-5)
 
 

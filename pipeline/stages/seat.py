@@ -4,7 +4,8 @@ A cadaster is off by a field, which neighbours have in common, and each building
 ask neighbourhoods, since a single outline is easily fooled; but once that is done what is left is small, and a single
 outline can be asked within a few pixels. Rows that touch are seated as one: their outlines' ratings of every shift of
 up to REACH px are added up, longer shifts count less (PRIOR), and the best is theirs. They go there as far as the place
-differs from where they came from, as in the gate: what lies right within QUIET px stays.
+differs from where they came from, as in the gate: what lies right within QUIET px stays; and as far as it is CLEAR.
+PRIOR, CLEAR and WEIGHTS are from training areas whose polygons were placed by eye (benchmarks/placed.py).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ def kept(ratings: Float32, length: Float64) -> Float32:
     return np.asarray(middle * length[:, None, None], np.float32)
 
 
+CLEAR = 1.5, 2.0
+"""Standard deviations that the best shift stands above the others: up to the first a building goes with the field, from
+the second onto its seat."""
 WEIGHTS = {"clear": 3.637, "far": -0.206, "constant": -5.406}
 """Logistic regression of "mean vertex error of at most 2 px" on how clear a seat is and how far from the field, of
 polygons of training areas that were placed by eye: benchmarks/alignment_confidence.py makes it."""
@@ -61,11 +65,17 @@ def confidence_of(clear: Float64, far: Float64, gate: Float64) -> Float64:
     return np.where(np.isnan(clear), gate, gate + (1.0 / (1.0 + np.exp(-score)) - gate) * share)
 
 
-def extra(seated: Float64, gated: Float64) -> Float64:
+def extra(seated: Float64, gated: Float64, clear: Float64) -> Float64:
     """What is added (n, 2) to moves `gated` (n, 2) so that buildings go to `seated` (n, 2), all px of level 1 from
-    where they came: all of it if that is LOUD px away, nothing within QUIET."""
-    share = np.clip((np.hypot(*seated.T) - QUIET) / (LOUD - QUIET), 0.0, 1.0)
-    return np.asarray((seated - gated) * (share * share * (3.0 - 2.0 * share))[:, None])
+    where they came: all of it if that is LOUD px away and `clear` (n), nothing within QUIET."""
+    share = _rise(np.hypot(*seated.T), (QUIET, LOUD)) * _rise(clear, CLEAR)
+    return np.asarray((seated - gated) * share[:, None])
+
+
+def _rise(value: Float64, between: tuple[float, float]) -> Float64:
+    """From 0 to 1 between two values, smoothly."""
+    share = np.clip((value - between[0]) / (between[1] - between[0]), 0.0, 1.0)
+    return np.asarray(share * share * (3.0 - 2.0 * share))
 
 
 class Seating:
@@ -103,6 +113,6 @@ class Seating:
         if done.any():
             means = went[done, 1:] / went[done, :1]
             shift, clear = find(said[done])
-            self.extra[names[done]] = extra(means[:, :2] + shift, means[:, 2:])
+            self.extra[names[done]] = extra(means[:, :2] + shift, means[:, 2:], clear)
             self.clear[names[done]] = np.where(clear > 0, clear, np.nan)
             self.far[names[done]] = np.hypot(*shift.T)
