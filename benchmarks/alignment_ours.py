@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.cards import load_card
-from pipeline import putback_seat
+from pipeline import putback_seat, putback_shared
 from pipeline.grid import WINDOW, Window, windows_of
 from pipeline.kernels import edges
 from pipeline.kernels.wkb import HOLE, SHELL
@@ -136,22 +136,28 @@ def gated(
 def seated(case: Case, start: Array, xy: Array, moved: Array, stays: NDArray[np.bool_]) -> Array:
     """Every building onto its own roof: `xy` before the gate, `moved` after it, `stays` (polygons,)."""
     counts = np.diff(case.ring_offsets[case.polygon_offsets])
-    ring_row = np.repeat(np.arange(len(counts)), np.diff(case.polygon_offsets))
+    rows = np.arange(len(counts))
+    ring_row, vertex_row = np.repeat(rows, np.diff(case.polygon_offsets)), np.repeat(rows, counts)
     kind = np.full(len(ring_row), HOLE, np.uint8)
     kind[case.polygon_offsets[:-1]] = SHELL
     fit, length = edges.rate(structure(case, 1), xy, case.ring_offsets, ring_row, len(counts), gate.REACH)
+    clear, far = np.full(len(counts), np.nan), np.zeros(len(counts))
 
     def seat(groups: NDArray[np.int64]) -> Array:
         seating = Seating(groups)
         moves = np.column_stack([np.ones(len(xy)), xy - start, moved - start])
         sums = np.add.reduceat(moves, case.ring_offsets[case.polygon_offsets[:-1]], axis=0)
-        seating.add(np.arange(len(counts)), kept(fit, length), sums)
-        clear, far, gate_sure = seating.clear[groups], seating.far[groups], LAST["confidence"]
-        LAST.update(confidence=confidence_of(clear, far, gate_sure), clear=clear, far=far)
+        seating.add(rows, kept(fit, length), sums)
+        clear[:], far[:] = seating.clear[groups], seating.far[groups]
         return seating.extra[groups]
 
-    rings, every = (case.ring_offsets, ring_row, kind), np.ones(len(counts), bool)
-    extra = putback_seat.seated(start, moved - start, rings, np.arange(len(counts)), every, stays, seat)
+    every = np.ones(len(counts), bool)
+    shared = putback_shared.share(case.coords, vertex_row, every, within=False)
+    rings = putback_seat.Rings.of(case.ring_offsets, ring_row, kind, every)
+    place = np.where(stays[vertex_row, None], start, moved)
+    extra, settled = putback_seat.seated(rings, start, place, shared, stays, seat)
+    clear[~settled] = np.nan
+    LAST.update(confidence=confidence_of(clear, far, LAST["confidence"]), clear=clear, far=far)
     return moved + np.repeat(extra, counts, axis=0)
 
 

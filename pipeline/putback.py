@@ -35,7 +35,7 @@ from pipeline.footprints import (
     valid_rows,
 )
 from pipeline.polygons import PIECE, Cadaster, Points, to_world, transformer
-from pipeline.putback_seat import Seat, seated
+from pipeline.putback_seat import Rings, Seat, seated
 from pipeline.putback_shared import abstaining, groups_of, pinned, share, shrink, stay
 from pipeline.ragged import Ints, offsets_of, ranges
 from pipeline.rigid import rigid_steps
@@ -60,7 +60,8 @@ class PutBack:
 
     `wkb` large_binary, nulls where they were; `status` (rows,) uint8 into STATUSES; `dx_m`, `dy_m` (rows,)
     float64: the mean shift of the row's vertices, east and north, metres, 0 for rows that stayed; `abstained`
-    (rows,) bool: rows that stayed because they were not sure; `seated` (rows,) bool: rows that went beyond the field.
+    (rows,) bool: rows that stayed because they were not sure; `settled` (rows,) bool: rows that are where
+    their seat says, and `seated` (rows,) bool: those of them that went beyond the field for it.
     """
 
     wkb: pa.LargeBinaryArray
@@ -68,6 +69,7 @@ class PutBack:
     dx_m: Floats
     dy_m: Floats
     abstained: NDArray[np.bool_]
+    settled: NDArray[np.bool_]
     seated: NDArray[np.bool_]
 
 
@@ -102,15 +104,16 @@ def put_back(
     xy = wkb.read_xy(buffer, position)
 
     status = _first_status(np.asarray(load(folder, "status")), nodata)
-    px, shift = np.zeros_like(xy), np.zeros_like(xy)
+    px, shift, known = np.zeros_like(xy), np.zeros_like(xy), np.zeros(count, dtype=bool)
     for key in block_keys(folder):
         block = read_block(folder, key)
         at = ranges(row_vertices[block.rows], row_vertices[block.rows + 1])
+        px[at], known[block.rows] = block.xy, True
         now = moved(key)
         if now is None:
             status[block.rows[status[block.rows] == _UNMOVED]] = _FAILED
             continue
-        px[at], shift[at] = block.xy, now[:, :2] - block.xy
+        shift[at] = now[:, :2] - block.xy
         lost = np.zeros(len(block.rows), dtype=bool)
         np.logical_or.at(
             lost,
@@ -127,16 +130,21 @@ def put_back(
     factor[abstained] = 0.0
     step = np.where(movable[vertex_row[lead], None], shift[lead], 0.0)
     groups: Ints | None = None
-    goes = np.flatnonzero(movable[vertex_row[lead]])
-    place, owner = px[lead[goes]], vertex_row[lead[goes]]
-    extra = np.zeros((count, 2))
-    if seat is not None and len(goes):
-        held = abstained.copy()
+    extra, settled = np.zeros((count, 2)), np.zeros(count, dtype=bool)
+    if seat is not None and movable.any():
+        held = ~movable | abstained
         held[pinned(shared, movable)] = True
-        together = groups_of(shared, movable, goes, place)
-        extra = seated(px, step[shared.point], (ring_offsets, ring_row, ring_kind), together, movable, held, seat)
-        step[goes] += extra[owner]
+        field = px + step[shared.point] * factor[vertex_row, None]
+        rings = Rings.of(ring_offsets, ring_row, ring_kind, known)
+        extra, settled = seated(rings, px, field, shared, held, seat)
+        del field, rings
+        more, farther = np.flatnonzero((extra != 0).any(axis=1)[vertex_row]), np.zeros_like(step)
+        farther[shared.point[more]] = extra[vertex_row[more]]  # who share a point are of one group, or a line
+        step += farther
+        del farther
     if how != "vertex":
+        goes = np.flatnonzero(movable[vertex_row[lead]])
+        place, owner = px[lead[goes]], vertex_row[lead[goes]]
         groups = np.arange(count) if how == "building" else groups_of(shared, movable, goes, place)
         stay(factor, np.union1d(pinned(shared, movable), np.flatnonzero(abstained)), groups)
         turns = np.zeros(count, dtype=bool)  # there are no more groups than rows
@@ -190,7 +198,8 @@ def put_back(
     went[vertex_row[(shift_of != 0).any(axis=1)[shared.point]]] = True
     status[movable & went] = _MOVED
     east, north = means[:, 0] * working.gsd, -means[:, 1] * working.gsd
-    return PutBack(result, status, east, north, abstained, (extra != 0).any(axis=1))
+    settled &= factor == 1.0
+    return PutBack(result, status, east, north, abstained, settled, settled & (extra != 0).any(axis=1))
 
 
 def _first_status(index: NDArray[np.uint8], nodata: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

@@ -173,7 +173,7 @@ def _products(job: Job, phase: str, ledger: Ledger) -> Iterator[Task]:
         written = [ledger.digest(stage) for stage in stages]
         options = [job.copies, job.sort, job.min_area_m2, job.min_score, job.move, ABSTAIN]
         options += [ABSTAIN_ROADS] if job.roads else []
-        options += [seat.VERSION, seat.PRIOR, seat.CLEAR, seat.WEIGHTS, QUIET, LOUD] if job.seat else []
+        options += [seat.VERSION, seat.PRIOR, seat.CLEAR, seat.WEIGHTS, seat.KNOWN, QUIET, LOUD] if job.seat else []
         print_ = fingerprint("export", EXPORT_VERSION, key, written, options, payload)
         yield Task("export", key, print_, payload=payload)
 

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from pipeline import putback_seat
 from pipeline.footprints import index_cadaster
 from pipeline.kernels.wkb import LINE, POINT, SHELL
 from pipeline.putback import STATUSES, PutBack, put_back
-from pipeline.putback_seat import Seat, apart, shapes_of, touching
+from pipeline.putback_seat import Rings, Seat, apart, near_boxes, touching
+from pipeline.putback_shared import share
 from pipeline.ragged import Ints
 from pipeline.settings import Move
 from pipeline.stages import seat
@@ -120,6 +122,14 @@ def rings_of(shapes: list[shapely.Geometry]) -> tuple[np.ndarray, tuple[Ints, In
     return np.concatenate(coords), (offsets, np.arange(len(shapes)), kind)
 
 
+def grouped(shapes: list[shapely.Geometry], known: list[int] | None = None) -> Ints:
+    px, (offsets, row, kind) = rings_of(shapes)
+    vertex_row = np.repeat(row, np.diff(offsets))
+    here = np.ones(len(shapes), bool) if known is None else np.array(known, bool)
+    shared = share(px, vertex_row, np.ones(len(shapes), bool), within=False)
+    return touching(Rings.of(offsets, row, kind, here), px, shared)
+
+
 def test_what_touches_anywhere_hangs_together_and_lines_bind_nothing() -> None:
     shapes = [
         shapely.box(0, 0, 10, 10),
@@ -128,27 +138,60 @@ def test_what_touches_anywhere_hangs_together_and_lines_bind_nothing() -> None:
         shapely.box(21, 0, 30, 9),
         shapely.Point(25, 5),  # an address in the last
         shapely.Point(40, 5),
-        shapely.LineString([(-5, 5), (50, 5)]),
+        shapely.LineString([(10, 10), (21, 9), (50, 5)]),  # from corner to corner
     ]
-    px, rings = rings_of(shapes)
-    groups = touching(shapes_of(px, rings, np.ones(7, bool)), np.arange(7))
+    groups = grouped(shapes)
     assert len(set(groups[:3])) == 1 and groups[3] == groups[4]
     assert len({groups[0], groups[3], groups[5], groups[6]}) == 4
-    alone = touching(shapes_of(px, rings, np.array([1, 0, 1, 1, 1, 1, 1], bool)), np.arange(7))
-    assert alone[0] != alone[2]
-    assert touching(shapes_of(px, rings, np.zeros(7, bool)), np.arange(7)).tolist() == list(range(7))
+    assert grouped(shapes, [1, 0, 1, 1, 1, 1, 1])[0] != grouped(shapes, [1, 0, 1, 1, 1, 1, 1])[2]
+    assert grouped([shapely.Point(1, 1), shapely.Point(1, 1)]).tolist() == [0, 1]
+
+
+def test_what_lies_inside_is_not_bound_and_a_point_goes_with_the_smallest() -> None:
+    park, house = shapely.box(0, 0, 60, 60), shapely.box(20, 20, 30, 30)
+    court = shapely.box(5, 5, 15, 15).difference(shapely.box(7, 7, 13, 13)).exterior
+    groups = grouped([park, house, shapely.Point(25, 25), shapely.Polygon(court), shapely.box(8, 8, 12, 12)])
+    assert groups[1] == groups[2]
+    assert len({groups[0], groups[1], groups[3], groups[4]}) == 4
+
+
+@given(seed=st.integers(0, 10_000), piece=st.integers(1, 12))
+@examples(max_examples=60, deadline=None)
+def test_near_boxes_are_all_pairs_once(seed: int, piece: int) -> None:
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, 30, (int(rng.integers(0, 25)), 2)).astype(float)
+    boxes = np.concatenate([low, low + rng.integers(0, 12, low.shape)], axis=1)
+    reach = float(rng.choice([0.1, 3.0]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(putback_seat, "PIECE", piece)
+        parts = [np.sort(np.stack(part), axis=0).T.tolist() for part in near_boxes(boxes, reach)]
+    found = [tuple(pair) for part in parts for pair in part]
+    wanted = [
+        (i, j)
+        for i in range(len(boxes))
+        for j in range(i + 1, len(boxes))
+        if (boxes[i, :2] <= boxes[j, 2:] + reach).all() and (boxes[j, :2] <= boxes[i, 2:] + reach).all()
+    ]
+    assert sorted(found) == wanted
+
+
+def kept_apart(shapes: list[shapely.Geometry], wanted: np.ndarray) -> np.ndarray:
+    px, (offsets, row, kind) = rings_of(shapes)
+    return apart(Rings.of(offsets, row, kind, np.ones(len(shapes), bool)), px, np.arange(len(shapes)), wanted)
 
 
 def test_none_is_seated_on_top_of_another() -> None:
     """Two that would meet both stay with the field; one that follows another that goes away may."""
-    px, rings = rings_of([shapely.box(x, 0, x + 10, 10) for x in (0, 12, 30, 42, 60)])
-    shapes = shapes_of(px, rings, np.ones(5, bool))
+    boxes = [shapely.box(x, 0, x + 10, 10) for x in (0, 12, 30, 42, 60)]
     wanted = np.array([[1.5, 0], [-1.5, 0], [3.0, 0], [3.0, 0], [0, 4.0]])
-    found = apart(shapes, np.arange(5), wanted)
+    found = kept_apart(boxes, wanted)
     assert not found[:2].any() and np.array_equal(found[2:], wanted[2:])
     # the third stops when the fourth has to, because that meets the fifth
     wanted = np.array([[0, 0], [0, 0], [3.0, 0], [3.0, 0], [-6.0, 0]])
-    assert not apart(shapes, np.arange(5), wanted)[2:].any()
+    assert not kept_apart(boxes, wanted)[2:].any()
+    inside = [shapely.box(0, 0, 60, 60), shapely.box(20, 20, 30, 30), shapely.box(50, 50, 58, 58)]
+    found = kept_apart(inside, np.array([[0, 0], [4.0, 0], [4.0, 0]]))  # in a park, one across its edge
+    assert found.tolist() == [[0, 0], [4, 0], [0, 0]]
 
 
 def put(folder: Path, shapes: list[shapely.Geometry], say: Seat, how: Move = "vertex",
@@ -182,6 +225,20 @@ def test_rows_that_must_stay_hold_what_touches_them(tmp_path: Path) -> None:
     assert np.array(STATUSES)[result.status[0]] == "nodata"
     assert result.seated.tolist() == [False, False, True, True]
     assert result.dx_m[2:] == pytest.approx([4, 4])
+
+
+def test_a_line_on_a_corner_goes_with_that_corner_alone(tmp_path: Path) -> None:
+    rows = [*ROWS, shapely.LineString([(26, 20), (60, 60), (90, 90)])]
+    result = put(tmp_path, rows, lambda groups: np.array([[2.0, 0]] * 2 + [[0, 0]] * 3))
+    assert result.dx_m == pytest.approx([5, 5, 3, 3, 3 + 2 / 3])
+    assert result.seated.tolist() == [True, True, False, False, False]
+
+
+def test_a_seat_that_cannot_be_had_is_not_settled(tmp_path: Path) -> None:
+    """The third would run into the second, and the fourth is where it should be."""
+    result = put(tmp_path, ROWS, lambda groups: np.array([[0, 0], [0, 0], [-15.0, 0], [0, 0]]))
+    assert result.settled.tolist() == [True, True, False, True] and not result.seated.any()
+    assert result.dx_m == pytest.approx([3, 3, 3, 3])
 
 
 def test_a_fabric_is_not_seated_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

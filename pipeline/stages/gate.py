@@ -51,7 +51,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The last move of the alignment; `gsd` in metres gives its reach."""
+    """The last move by the field; `gsd` in metres gives its reach."""
 
     gsd: float
     factor = 1

@@ -17,7 +17,6 @@ from pipeline.grid import Window
 from pipeline.job import CADASTER, Job
 from pipeline.kernels import wkb
 from pipeline.putback import STATUSES, put_back
-from pipeline.putback_shared import TOGETHER
 from pipeline.ragged import Ints
 from pipeline.stages.gate import ABSTAIN, ABSTAIN_ROADS
 from pipeline.stages.seat import confidence_of
@@ -74,17 +73,17 @@ def cadaster_aligned(job: Job, payload: dict[str, Any]) -> Products:
     # groups of rows decide by their mean, so that each row's confidence is measured by what it needs
     sure = confidence * (ABSTAIN / least)
 
+    clear, far = np.full(len(cadaster), np.nan), np.zeros(len(cadaster))
+
     def seat(groups: Ints) -> NDArray[np.float64]:
-        nonlocal confidence
         seating = seating_of(job, moved, groups)
-        alone = np.bincount(groups)[groups] > TOGETHER  # these go by the field
-        clear = np.where(alone, np.nan, seating.clear[groups])
-        confidence = confidence_of(clear, seating.far[groups], confidence)
+        clear[:], far[:] = seating.clear[groups], seating.far[groups]
         return seating.extra[groups]
 
     back = put_back(
         cadaster, working_of(job), folder, moved, nodata, job.move, sure, ABSTAIN, seat if job.seat else None
     )
+    confidence = confidence_of(np.where(back.settled, clear, np.nan), far, confidence)
     confidence[~np.isin(back.status, JUDGED)] = np.nan
 
     renamed = free_names(cadaster.table.column_names, ALIGNED)
