@@ -99,7 +99,9 @@ def main() -> None:
         print(f"  {name}: {halves(of)}")
     if options.card is not None:
         fields = f"{options.fields} of 32 px and {options.fields} of 8 px an area"
-        truth = "polygons placed by eye (benchmarks/placed.json)"
+        cases = [placed_in(case_of(name, options.data)) for name in SIDES]
+        kept, unread = (sum(values) for values in zip(*((len(c.polygons), c.unread) for c in cases if c), strict=True))
+        truth = f"{kept} polygons placed by eye; {unread} others were shown, and could not be read, or not alike"
         diagrams = [{"areas": list(found), "fields": fields, "truth": truth, "within_px": WITHIN, "tenths": rows}]
         write(options.card, diagrams)
 

@@ -38,7 +38,7 @@ def kept(ratings: Float32, length: Float64) -> Float32:
 CLEAR = 1.5, 2.0
 """Standard deviations that the best shift stands above the others: up to the first a building goes with the field, from
 the second onto its seat."""
-WEIGHTS = {"clear": 3.388, "far": -0.103, "constant": -4.981}
+WEIGHTS = {"clear": 3.402, "far": -0.136, "constant": -4.961}
 """Logistic regression of "mean vertex error of at most 2 px" on how clear a seat is and how far from the field, of
 polygons of training areas that were placed by eye: benchmarks/alignment_confidence.py makes it."""
 KNOWN = 0.5
