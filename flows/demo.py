@@ -55,7 +55,10 @@ def tell(city: DemoCity, outcome: Outcome, figures: dict[str, Any], as_json: boo
 
 
 def _tell_alignment(before: dict[str, Any], after: dict[str, Any]) -> None:
-    show.say(f"Vertices of {before['buildings']} buildings that lie fully within the image, against the truth:")
+    show.say(
+        f"Vertices of {before['buildings']} buildings that lie fully within the image, against their labels\n"
+        "(which lie about a pixel off the roofs themselves, see docs/alignment.md):"
+    )
     rows = [
         (name, *(f"{each[f'{name}_px']:.1f} px ({each[f'{name}_m']:.2f} m)" for each in (before, after)))
         for name in ("median", "mean")
