@@ -4,7 +4,7 @@
     python -m benchmarks.placing --data DIR again --out READER-PART               # pictures of the next round
     python -m benchmarks.placing --data DIR gather READER-PART ... --json benchmarks/placed.json
 
-Labels lie off from the image by 1 to 3 px, which is more than good methods differ by. So a sample of each area's
+Labels lie off from the image by a pixel or two, which is more than good methods differ by. So a sample of each area's
 polygons was placed again: a reader sees the building with the polygon put off by a random shift of its own (so neither
 where the label lay nor where any method puts it can be seen), says by how many px it must move to fit the roof's
 outline in the image, sees it there, and corrects it in further rounds. Two readers who do not know of each other read
@@ -150,7 +150,7 @@ def draw(rows: Sequence[dict[str, Any]], cases: dict[str, Case], folder: Path) -
 
 
 def first(data: Path, out: Path, reader: str, shard: tuple[int, int], areas: Sequence[str]) -> None:
-    """Pictures of the first round: this shard of every area's sample, small after large, each put off by a shift."""
+    """Pictures of the first round: this shard of every area's sample in any order, each put off by a shift."""
     rows, cases = [], {}
     for name in areas:
         case = cases[name] = case_of(name, data)

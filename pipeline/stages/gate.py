@@ -129,6 +129,11 @@ def move(start: Float64, moved: Float64, near: Verdicts, gate: Gate) -> tuple[Fl
     values = np.column_stack([near.square, near.confidence])
     means = scatter.blend(moved, near.centre, values, near.weight, gate.sigma, gate.neighbourhood)
     far = np.sqrt(means[:, 0])
-    share = np.clip((far - QUIET) / (LOUD - QUIET), 0.0, 1.0)
-    share = np.where(means[:, 2] > 0, share * share * (3.0 - 2.0 * share), 1.0)
+    share = np.where(means[:, 2] > 0, rise(far, (QUIET, LOUD)), 1.0)
     return start + (moved - start) * share[:, None], means[:, 1]
+
+
+def rise(value: Float64, between: tuple[float, float]) -> Float64:
+    """From 0 to 1 between two values, smoothly."""
+    share = np.clip((value - between[0]) / (between[1] - between[0]), 0.0, 1.0)
+    return np.asarray(share * share * (3.0 - 2.0 * share))

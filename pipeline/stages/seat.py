@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.kernels import edges
 from pipeline.ragged import Ints
-from pipeline.stages.gate import ABSTAIN, LOUD, QUIET
+from pipeline.stages.gate import ABSTAIN, LOUD, QUIET, rise
 
 VERSION = 1
 REACH = 5
@@ -68,14 +68,8 @@ def confidence_of(clear: Float64, far: Float64, gate: Float64) -> Float64:
 def extra(seated: Float64, gated: Float64, clear: Float64) -> Float64:
     """What is added (n, 2) to moves `gated` (n, 2) so that buildings go to `seated` (n, 2), all px of level 1 from
     where they came: all of it if that is LOUD px away and `clear` (n), nothing within QUIET."""
-    share = _rise(np.hypot(*seated.T), (QUIET, LOUD)) * _rise(clear, CLEAR)
+    share = rise(np.hypot(*seated.T), (QUIET, LOUD)) * rise(clear, CLEAR)
     return np.asarray((seated - gated) * share[:, None])
-
-
-def _rise(value: Float64, between: tuple[float, float]) -> Float64:
-    """From 0 to 1 between two values, smoothly."""
-    share = np.clip((value - between[0]) / (between[1] - between[0]), 0.0, 1.0)
-    return np.asarray(share * share * (3.0 - 2.0 * share))
 
 
 class Seating:
